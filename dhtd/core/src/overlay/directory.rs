@@ -1,0 +1,318 @@
+//! Every other peer that this one has heard of, and the failure detector.
+//!
+//! Failure detection is per peer, not per node. A peer counts as alive only by round trips that complete: loss either
+//! way counts. Time-outs follow the measured round trip (mean + 4 deviations: Jacobson 1988) with a floor.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::peer::{Node, Peer};
+use crate::ring::PeerId;
+
+/// What the failure detector says of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Others speak of it; it has not answered us yet.
+    Unproven,
+    /// It answers.
+    Alive,
+    /// It has been silent for too long; a second probe is under way.
+    Suspect {
+        /// When the second probe began.
+        since: Duration,
+    },
+    /// It did not answer the second probe either. Its nodes are in no list until it speaks again.
+    Dead,
+    /// It has said goodbye, or was dead when it was last heard of as leaving.
+    Gone,
+}
+
+/// One known peer.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its newest description.
+    pub peer: Peer,
+    /// The failure detector's word.
+    pub health: Health,
+    /// Smoothed round-trip time and its mean deviation; `None` until measured.
+    round_trip: Option<(Duration, Duration)>,
+    /// The last completed round trip, or when it began to be watched.
+    last_answer: Duration,
+    watched: bool,
+}
+
+/// How patient the failure detector is.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Silence after which a peer is suspected. Default 400 ms (DESIGN, section 2).
+    pub suspect_after: Duration,
+    /// How long the second probe waits. Default 200 ms: two heartbeats; a guess.
+    pub probe_for: Duration,
+    /// No time-out is shorter: schedulers and garbage pauses are not failures. Default 100 ms; a guess.
+    pub floor: Duration,
+    /// The time-out before the first measurement. Default 500 ms; a guess.
+    pub initial: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            suspect_after: Duration::from_millis(400),
+            probe_for: Duration::from_millis(200),
+            floor: Duration::from_millis(100),
+            initial: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What a heartbeat asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Send that many pings.
+    Ping(PeerId, u32),
+    /// The second probe has failed.
+    Died(PeerId),
+}
+
+/// What a description added to what was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Learned {
+    /// Nothing.
+    Nothing,
+    /// A peer never heard of before, or a newer incarnation of one.
+    Newcomer,
+    /// More of the peer's nodes have joined, or it is now leaving.
+    More,
+}
+
+/// Every other peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Directory {
+    known: BTreeMap<PeerId, Known>,
+    patience: Patience,
+}
+
+impl Directory {
+    pub(super) fn new(patience: Patience) -> Self {
+        Self { known: BTreeMap::new(), patience }
+    }
+
+    pub(super) fn get(&self, id: PeerId) -> Option<&Known> {
+        self.known.get(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
+    /// Its nodes may stand in lists: it is not known to be dead or gone.
+    pub(super) fn usable(&self, id: PeerId) -> bool {
+        self.known.get(&id).is_some_and(|known| known.health.usable())
+    }
+
+    /// The node may stand in lists.
+    pub(super) fn usable_node(&self, node: &Node) -> bool {
+        self.known.get(&node.peer).is_some_and(|known| known.health.usable() && node.index < known.peer.nodes)
+    }
+
+    pub(super) fn leaving(&self, id: PeerId) -> bool {
+        self.known.get(&id).is_some_and(|known| known.peer.leaving)
+    }
+
+    /// Takes in a description: the later incarnation holds; within one, `nodes` grows and `leaving` sticks.
+    pub(super) fn learn(&mut self, peer: &Peer) -> Learned {
+        let Some(known) = self.known.get_mut(&peer.id) else {
+            self.known.insert(peer.id, Known::new(peer.clone()));
+            return Learned::Newcomer;
+        };
+        if peer.incarnation > known.peer.incarnation {
+            // A restarted peer has a history of its own: nothing measured or concluded before holds for it.
+            *known = Known { watched: false, ..Known::new(peer.clone()) };
+            return Learned::Newcomer;
+        }
+        let Peer { nodes, leaving, .. } = known.peer;
+        if peer.incarnation < known.peer.incarnation || (peer.nodes <= nodes && (leaving || !peer.leaving)) {
+            return Learned::Nothing;
+        }
+        known.peer.nodes = nodes.max(peer.nodes);
+        known.peer.leaving |= peer.leaving;
+        Learned::More
+    }
+
+    /// A round trip was completed. Returns what was thought of the peer until now.
+    pub(super) fn answered(&mut self, id: PeerId, now: Duration, sent: Duration) -> Option<Health> {
+        let known = self.known.get_mut(&id).filter(|known| known.health != Health::Gone)?;
+        let before = known.health;
+        let sample = now.saturating_sub(sent);
+        known.round_trip = Some(match known.round_trip {
+            None => (sample, sample / 2),
+            Some((mean, deviation)) => ((mean * 7 + sample) / 8, (deviation * 3 + mean.abs_diff(sample)) / 4),
+        });
+        known.last_answer = now;
+        known.health = Health::Alive;
+        Some(before)
+    }
+
+    /// A connection to the peer could not be made: no need to wait before the second probe.
+    pub(super) fn suspect(&mut self, id: PeerId, now: Duration) {
+        if let Some(known) = self.known.get_mut(&id)
+            && matches!(known.health, Health::Unproven | Health::Alive)
+        {
+            known.health = Health::Suspect { since: now };
+        }
+    }
+
+    pub(super) fn set_health(&mut self, id: PeerId, health: Health) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.health = health;
+        }
+    }
+
+    /// How long to wait for an answer of this peer.
+    pub(super) fn time_out(&self, id: PeerId) -> Duration {
+        match self.known.get(&id).and_then(|known| known.round_trip) {
+            Some((mean, deviation)) => (mean + deviation * 4).max(self.patience.floor),
+            None => self.patience.initial,
+        }
+    }
+
+    /// Smoothed round-trip time; zero until measured.
+    pub(super) fn round_trip(&self, id: PeerId) -> Duration {
+        self.known.get(&id).map_or(Duration::ZERO, Known::round_trip)
+    }
+
+    /// One heartbeat: whom to ping, and who is dead now. `watched` are the peers that matter.
+    pub(super) fn beat(&mut self, now: Duration, watched: &BTreeSet<PeerId>) -> Vec<Beat> {
+        let patience = self.patience;
+        let mut beats = Vec::new();
+        for (id, known) in &mut self.known {
+            let begins = !known.watched;
+            known.watched = watched.contains(id) && known.health.usable();
+            if !known.watched {
+                continue;
+            }
+            if begins {
+                known.last_answer = now;
+            }
+            beats.extend(known.beat(now, patience));
+        }
+        beats
+    }
+}
+
+impl Health {
+    /// Not known to be dead or gone.
+    #[must_use]
+    pub fn usable(self) -> bool {
+        matches!(self, Self::Unproven | Self::Alive | Self::Suspect { .. })
+    }
+}
+
+impl Known {
+    /// Smoothed round-trip time; zero until measured.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip.map_or(Duration::ZERO, |(mean, _)| mean)
+    }
+
+    fn new(peer: Peer) -> Self {
+        Self { peer, health: Health::Unproven, round_trip: None, last_answer: Duration::ZERO, watched: false }
+    }
+
+    fn beat(&mut self, now: Duration, patience: Patience) -> Option<Beat> {
+        let time_out = self.round_trip.map_or(Duration::ZERO, |(mean, deviation)| mean + deviation * 4);
+        match self.health {
+            Health::Unproven | Health::Alive => {
+                if now.saturating_sub(self.last_answer) >= patience.suspect_after.max(time_out) {
+                    self.health = Health::Suspect { since: now };
+                    return Some(Beat::Ping(self.peer.id, SECOND_PROBE));
+                }
+                Some(Beat::Ping(self.peer.id, 1))
+            }
+            Health::Suspect { since } if now.saturating_sub(since) >= patience.probe_for.max(time_out) => {
+                Some(Beat::Died(self.peer.id))
+            }
+            Health::Suspect { .. } => Some(Beat::Ping(self.peer.id, SECOND_PROBE)),
+            Health::Dead | Health::Gone => None,
+        }
+    }
+}
+
+/// Pings sent at once while a peer is suspected, so that lost messages alone rarely make a peer look dead: with 20 %
+/// loss each way, 13 round trips all fail about twice in a million.
+const SECOND_PROBE: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(incarnation: u64) -> Peer {
+        Peer { id: PeerId::new([1; 16]), address: "a:1".into(), incarnation, nodes: 1, leaving: false }
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn watched() -> BTreeSet<PeerId> {
+        BTreeSet::from([peer(1).id])
+    }
+
+    /// Beats every 100 ms until the peer is declared dead; returns when.
+    fn time_of_death(directory: &mut Directory, from: Duration) -> Duration {
+        (0..200)
+            .map(|beat| from + ms(100) * beat)
+            .find(|now| directory.beat(*now, &watched()).contains(&Beat::Died(peer(1).id)))
+            .expect("it is silent for twenty seconds")
+    }
+
+    #[test]
+    fn a_silent_peer_dies_after_suspicion_and_a_second_probe() {
+        let mut directory = Directory::new(Patience::default());
+        directory.learn(&peer(1));
+        assert_eq!(time_of_death(&mut directory, ms(0)), ms(600));
+    }
+
+    #[test]
+    fn a_peer_far_away_is_given_its_round_trip() {
+        let mut directory = Directory::new(Patience::default());
+        directory.learn(&peer(1));
+        directory.beat(ms(0), &watched());
+        directory.answered(peer(1).id, ms(2000), ms(0));
+        assert!(time_of_death(&mut directory, ms(2000)) > ms(6000));
+    }
+
+    #[test]
+    fn a_newer_incarnation_of_a_dead_peer_is_usable() {
+        let mut directory = Directory::new(Patience::default());
+        directory.learn(&peer(1));
+        directory.set_health(peer(1).id, Health::Dead);
+        assert_eq!(directory.learn(&peer(1)), Learned::Nothing);
+        assert!(!directory.usable(peer(1).id));
+        assert_eq!(directory.learn(&peer(2)), Learned::Newcomer);
+        assert!(directory.usable(peer(1).id));
+    }
+
+    #[test]
+    fn leaving_sticks_within_an_incarnation_and_ends_with_it() {
+        let mut directory = Directory::new(Patience::default());
+        directory.learn(&Peer { leaving: true, ..peer(1) });
+        directory.learn(&peer(1));
+        assert!(directory.leaving(peer(1).id));
+        directory.learn(&peer(2));
+        assert!(!directory.leaving(peer(1).id));
+    }
+
+    #[test]
+    fn an_answer_revives_the_dead_but_not_the_departed() {
+        let mut directory = Directory::new(Patience::default());
+        directory.learn(&peer(1));
+        directory.set_health(peer(1).id, Health::Dead);
+        assert_eq!(directory.answered(peer(1).id, ms(5), ms(1)), Some(Health::Dead));
+        directory.set_health(peer(1).id, Health::Gone);
+        assert_eq!(directory.answered(peer(1).id, ms(9), ms(8)), None);
+        assert!(!directory.usable(peer(1).id));
+    }
+}

@@ -1,0 +1,90 @@
+//! Finger tables (the paper, section IV-D): `finger[i] = successor(id + 2^i)`.
+
+use std::collections::BTreeMap;
+
+use super::{lookup::Asker, peer::Node, state::State};
+use crate::ring::{Id, between};
+
+/// The distinct fingers of one node.
+#[derive(Clone, Debug)]
+pub(super) struct Fingers {
+    /// By bit; only bits whose finger differs from that of the next higher bit in the table.
+    by_bit: BTreeMap<u32, Node>,
+    /// The bit to look up next; they are renewed from the farthest to the nearest.
+    next: u32,
+    /// All were looked up once.
+    complete: bool,
+}
+
+impl Default for Fingers {
+    fn default() -> Self {
+        Self { by_bit: BTreeMap::new(), next: Id::BITS - 1, complete: false }
+    }
+}
+
+impl Fingers {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Node)> {
+        self.by_bit.iter().map(|(bit, node)| (*bit, *node))
+    }
+
+    pub(super) fn retain(&mut self, keep: impl Fn(&Node) -> bool) {
+        self.by_bit.retain(|_, node| keep(node));
+    }
+
+    fn set(&mut self, bit: u32, node: Node) {
+        self.by_bit.retain(|other, finger| *other == bit || *finger != node);
+        self.by_bit.insert(bit, node);
+    }
+}
+
+impl State {
+    /// Looks up one finger; the successor list needs none for what it covers.
+    pub(super) fn fix_fingers(&mut self, index: usize) {
+        let state = &self.nodes[index];
+        let bit = state.fingers.next;
+        if !state.member || state.successors.is_empty() {
+            return;
+        }
+        let target = state.node.id.plus_power(bit);
+        self.start_lookup(Asker::Finger { index, bit }, target);
+    }
+
+    /// The finger that was looked up.
+    pub(super) fn finger_found(&mut self, index: usize, bit: u32, finger: Node) {
+        let state = &mut self.nodes[index];
+        if finger != state.node {
+            state.fingers.set(bit, finger);
+        }
+        let last = state.successors.last().map_or(state.node.id, |node| node.id);
+        let covered = |bit: u32| between(state.node.id, state.node.id.plus_power(bit), last);
+        match bit.checked_sub(1).filter(|next| !covered(*next)) {
+            Some(next) => state.fingers.next = next,
+            None => {
+                // Nearer ones are in the successor list.
+                state.fingers.by_bit.retain(|other, _| *other >= bit);
+                state.fingers.next = Id::BITS - 1;
+                state.fingers.complete = true;
+            }
+        }
+        // A newcomer does not wait a round for each.
+        if !state.fingers.complete && state.fingers.next == bit.wrapping_sub(1) {
+            self.fix_fingers(index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::PeerId;
+
+    #[test]
+    fn only_distinct_fingers_are_stored() {
+        let (a, b) = (Node::of(PeerId::new([1; 16]), 0), Node::of(PeerId::new([2; 16]), 0));
+        let mut fingers = Fingers::default();
+        fingers.set(159, a);
+        fingers.set(158, b);
+        fingers.set(157, b);
+        assert_eq!(fingers.iter().collect::<Vec<_>>(), [(157, b), (159, a)]);
+    }
+}

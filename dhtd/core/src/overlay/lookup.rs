@@ -1,0 +1,312 @@
+//! Lookups: recursive, each hop confirmed to the one before, the last answering the asker.
+//!
+//! All tables are hints. The asked node checks that the identifier lies in its interval, and sends the lookup on if it
+//! does not. A hop that is not confirmed in time is tried another way; the paper calls that a time-out.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    directory::Health,
+    interface::{Event, Lookup, LookupFailed, Timer},
+    message::{Body, Find, FindId, Found, Hop, HopReason, Purpose},
+    node::NodeState,
+    peer::Node,
+    state::State,
+};
+use crate::ring::{Id, PeerId, covers};
+
+/// An own lookup on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    asker: Asker,
+    target: Id,
+    started: Duration,
+    attempts: u32,
+}
+
+/// Who of this peer wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// The host.
+    Host(u64),
+    /// A finger of a node.
+    Finger { index: usize, bit: u32 },
+    /// A node that joins at its own identifier.
+    Join { index: usize },
+    /// Whether another peer's lookups find this node.
+    Reconcile { index: usize },
+}
+
+/// A lookup that was passed on and is not confirmed yet.
+#[derive(Clone, Debug)]
+pub(super) struct Forward {
+    find: Find,
+    tried: BTreeSet<PeerId>,
+}
+
+impl State {
+    pub(super) fn lookup_for_host(&mut self, token: u64, target: Id) {
+        if self.ring.is_none() || self.gone {
+            return self.event(Event::Lookup { token, result: Err(LookupFailed) });
+        }
+        self.start_lookup(Asker::Host(token), target);
+    }
+
+    /// Starts a lookup at this peer.
+    pub(super) fn start_lookup(&mut self, asker: Asker, target: Id) {
+        let number = self.next_number();
+        self.asked.insert(number, Asked { asker, target, started: self.now, attempts: 0 });
+        self.try_lookup(number);
+    }
+
+    fn try_lookup(&mut self, number: u64) {
+        let Some(asked) = self.asked.get_mut(&number) else { return };
+        asked.attempts += 1;
+        let find = self.find(number);
+        let wait = self.jittered(LOOKUP_TIME_OUT);
+        self.set_timer(wait, Timer::Lookup(number));
+        match find {
+            Some(find) if find.hops.is_empty() => self.ask_seed(find),
+            Some(find) => self.advance(find, BTreeSet::new()),
+            None => {}
+        }
+    }
+
+    /// The lookup as it sets out. A join begins elsewhere: it has no hop of this peer.
+    fn find(&self, number: u64) -> Option<Find> {
+        let Asked { asker, target, .. } = *self.asked.get(&number)?;
+        let purpose = match asker {
+            Asker::Join { .. } => Purpose::Predecessor,
+            _ => Purpose::Owner,
+        };
+        let start = self.nodes.iter().filter(|node| node.member).min_by_key(|node| node.node.id.distance_to(target));
+        let start = start.map(|node| Hop { node: node.node, reason: HopReason::Start, round_trip_us: 0 });
+        let id = FindId { asker: self.me.id, number };
+        Some(Find { id, asker: self.me.clone(), target, purpose, hops: start.into_iter().collect(), timeouts: 0 })
+    }
+
+    /// A join's lookup sets out from a seed.
+    fn ask_seed(&mut self, find: Find) {
+        if let Some(seed) = self.next_seed() {
+            self.send_to_address(seed, Body::Find(find));
+        }
+    }
+
+    /// Looks up an own node's identifier as another peer sees the ring.
+    pub(super) fn start_lookup_at(&mut self, peer: PeerId, index: usize) {
+        let number = self.next_number();
+        let target = self.nodes[index].node.id;
+        let asker = Asker::Reconcile { index };
+        self.asked.insert(number, Asked { asker, target, started: self.now, attempts: LOOKUP_ATTEMPTS });
+        self.set_timer(LOOKUP_TIME_OUT, Timer::Lookup(number));
+        if let Some(find) = self.find(number) {
+            self.send(peer, Body::Find(Find { hops: Vec::new(), ..find }));
+        }
+    }
+
+    pub(super) fn lookup_timed_out(&mut self, number: u64) {
+        let Some(asked) = self.asked.get(&number) else { return };
+        match asked.asker {
+            Asker::Join { .. } => self.try_lookup(number),
+            _ if asked.attempts < LOOKUP_ATTEMPTS => self.try_lookup(number),
+            Asker::Host(token) => {
+                self.asked.remove(&number);
+                self.event(Event::Lookup { token, result: Err(LookupFailed) });
+            }
+            Asker::Finger { .. } | Asker::Reconcile { .. } => drop(self.asked.remove(&number)),
+        }
+    }
+
+    /// A lookup arrives from another peer.
+    pub(super) fn find_arrived(&mut self, from: PeerId, find: Find) {
+        self.learn(&find.asker);
+        if self.me.nodes == 0 || self.gone || find.hops.len() >= MAX_HOPS {
+            return; // No confirmation: its sender looks for another way.
+        }
+        self.send(from, Body::FindAck { id: find.id, hop: find.hops.len() });
+        self.advance(find, BTreeSet::new());
+    }
+
+    /// Answers the lookup, or passes it on to the best peer that is not in `tried`.
+    fn advance(&mut self, mut find: Find, tried: BTreeSet<PeerId>) {
+        if let Some(index) = self.answers(&find) {
+            return self.answer(index, find);
+        }
+        let Some((node, reason)) = self.next_hop(&find, &tried) else { return };
+        let round_trip = self.directory.round_trip(node.peer).as_micros();
+        find.hops.push(Hop { node, reason, round_trip_us: u64::try_from(round_trip).unwrap_or(u64::MAX) });
+        let (id, hop) = (find.id, find.hops.len());
+        self.set_timer(self.directory.time_out(node.peer), Timer::Hop(id, hop));
+        self.forwards.insert((id, hop), Forward { find: find.clone(), tried });
+        self.send(node.peer, Body::Find(find));
+    }
+
+    pub(super) fn hop_timed_out(&mut self, id: FindId, hop: usize) {
+        let Some(Forward { mut find, mut tried }) = self.forwards.remove(&(id, hop)) else { return };
+        let silent = find.hops.pop().map(|hop| hop.node.peer);
+        if let Some(peer) = silent {
+            self.directory.suspect(peer, self.now);
+            tried.insert(peer);
+        }
+        find.timeouts += 1;
+        self.advance(find, tried);
+    }
+
+    /// The node of ours that ends the lookup.
+    fn answers(&self, find: &Find) -> Option<usize> {
+        let ends = |state: &NodeState| {
+            let me = state.node.id;
+            state.member
+                && match find.purpose {
+                    Purpose::Owner => state.owns(find.target),
+                    Purpose::Predecessor => find.target != me && covers(me, find.target, state.successor().id),
+                }
+        };
+        self.nodes.iter().position(ends)
+    }
+
+    fn answer(&mut self, index: usize, find: Find) {
+        let Some(ring) = self.ring else { return };
+        let state = &self.nodes[index];
+        let mut successors = state.successors.clone();
+        if find.purpose == Purpose::Predecessor && self.sees_whole_ring(state) {
+            successors.push(state.node);
+        }
+        let Find { id, hops, timeouts, purpose, target, .. } = find;
+        let home = (purpose == Purpose::Owner).then(|| self.home(target).cloned()).flatten();
+        let found = Found { id, node: state.node, successors, home, ring, hops, timeouts };
+        self.send(id.asker, Body::Found(found));
+    }
+
+    /// The list was not cut before it came around to the node itself.
+    fn sees_whole_ring(&self, state: &NodeState) -> bool {
+        let others: BTreeSet<PeerId> =
+            state.successors.iter().map(|node| node.peer).filter(|peer| *peer != self.me.id).collect();
+        others.iter().filter(|peer| !self.directory.leaving(**peer)).count() < self.reach()
+    }
+
+    /// An own lookup has ended.
+    pub(super) fn found(&mut self, found: Found) {
+        if found.id.asker != self.me.id {
+            return;
+        }
+        let Some(Asked { asker, started, .. }) = self.asked.remove(&found.id.number) else { return };
+        match asker {
+            Asker::Host(token) => {
+                let peers = self.describe(&found);
+                let Found { node: owner, home, hops, timeouts, .. } = found;
+                let elapsed = self.now.saturating_sub(started);
+                let lookup = Lookup { owner, home, peers, hops, timeouts, elapsed };
+                self.event(Event::Lookup { token, result: Ok(lookup) });
+            }
+            Asker::Finger { index, bit } if self.may_list(&found.node) => self.finger_found(index, bit, found.node),
+            Asker::Finger { .. } => {}
+            Asker::Join { index } => self.predecessor_found(index, found),
+            Asker::Reconcile { index } => self.found_from_elsewhere(index, &found),
+        }
+    }
+
+    /// The best peer to ask next. A suspected one is only taken if there is no other.
+    fn next_hop(&self, find: &Find, tried: &BTreeSet<PeerId>) -> Option<(Node, HopReason)> {
+        let asker = (find.purpose == Purpose::Predecessor).then_some(find.id.asker);
+        let trusted = |node: &Node| {
+            node.peer != self.me.id
+                && self.directory.usable_node(node)
+                && !tried.contains(&node.peer)
+                && asker.is_none_or(|asker| asker != node.peer)
+        };
+        let suspected = |node: &Node| {
+            matches!(self.directory.get(node.peer).map(|known| known.health), Some(Health::Suspect { .. }))
+        };
+        self.best_hop(find, |node| trusted(node) && !suspected(node)).or_else(|| self.best_hop(find, trusted))
+    }
+
+    fn best_hop(&self, find: &Find, may: impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
+        let target = find.target;
+        match find.purpose {
+            Purpose::Owner => self
+                .listed_successor(target, &may)
+                .or_else(|| self.closer_predecessor(target, &may))
+                .or_else(|| first(self.table_from(target), &may, HopReason::Table))
+                .or_else(|| self.closest_preceding(target, &may)),
+            Purpose::Predecessor => first(self.table_before(target), &may, HopReason::Table)
+                .filter(|(node, _)| self.is_progress(node, target))
+                .or_else(|| self.closest_preceding(target, &may)),
+        }
+    }
+
+    /// The first node at or after the target in a successor list that reaches over it.
+    fn listed_successor(&self, target: Id, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
+        let mut found: Option<Node> = None;
+        for state in self.nodes.iter().filter(|state| state.member) {
+            let after = |node: &&Node| covers(state.node.id, target, node.id) && may(node);
+            if let Some(node) = state.successors.iter().find(after)
+                && found.is_none_or(|other| target.distance_to(node.id) < target.distance_to(other.id))
+            {
+                found = Some(*node);
+            }
+        }
+        found.map(|node| (node, HopReason::Successor))
+    }
+
+    /// The predecessor, if the asker took us for the owner and somebody has joined between the target and us.
+    fn closer_predecessor(&self, target: Id, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
+        let nearest = self.nodes.iter().filter(|state| state.member).min_by_key(|n| target.distance_to(n.node.id))?;
+        let before = nearest.predecessor.filter(may)?;
+        let behind = target.distance_to(before.id) < target.distance_to(nearest.node.id);
+        behind.then_some((before, HopReason::Predecessor))
+    }
+
+    /// The node of all tables that is closest before the target, if it is closer than all of ours.
+    fn closest_preceding(&self, target: Id, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
+        let fingers = |state: &NodeState| {
+            let fingers = state.fingers().map(|(bit, node)| (node, HopReason::Finger(bit)));
+            fingers.collect::<Vec<_>>()
+        };
+        let known = self.nodes.iter().filter(|state| state.member).flat_map(|state| {
+            let successors = state.successors.iter().map(|node| (*node, HopReason::Successor));
+            let before = state.predecessor.map(|node| (node, HopReason::Predecessor));
+            fingers(state).into_iter().chain(successors).chain(before)
+        });
+        let table = first(self.table_before(target), may, HopReason::Table);
+        known
+            .chain(table)
+            .filter(|(node, _)| node.id != target && may(node))
+            .min_by_key(|(node, _)| node.id.distance_to(target))
+            .filter(|(node, _)| self.is_progress(node, target))
+    }
+
+    /// Closer before the target than any node of ours: so no lookup goes in circles.
+    fn is_progress(&self, node: &Node, target: Id) -> bool {
+        let own = self.nodes.iter().filter(|state| state.member && state.node.id != target);
+        let nearest = own.map(|state| state.node.id.distance_to(target)).min();
+        nearest.is_none_or(|nearest| node.id.distance_to(target) < nearest)
+    }
+
+    /// All nodes of the table from the target on, clockwise.
+    fn table_from(&self, target: Id) -> impl Iterator<Item = &Node> {
+        self.table.range(target..).chain(self.table.range(..target)).map(|(_, node)| node)
+    }
+
+    /// All nodes of the table before the target, anticlockwise.
+    fn table_before(&self, target: Id) -> impl Iterator<Item = &Node> {
+        self.table.range(..target).rev().chain(self.table.range(target..).rev()).map(|(_, node)| node)
+    }
+}
+
+fn first<'a>(
+    mut nodes: impl Iterator<Item = &'a Node>,
+    may: &impl Fn(&Node) -> bool,
+    reason: HopReason,
+) -> Option<(Node, HopReason)> {
+    nodes.find(|node| may(node)).map(|node| (*node, reason))
+}
+
+/// An own lookup is sent again after this time; a guess, well above a handful of round trips.
+const LOOKUP_TIME_OUT: Duration = Duration::from_secs(1);
+
+/// Attempts before a lookup is given up. A guess.
+const LOOKUP_ATTEMPTS: u32 = 5;
+
+/// More than any sane way is long: a lookup that goes around in circles ends here and is tried again by its asker.
+const MAX_HOPS: usize = 64;

@@ -1,0 +1,199 @@
+//! What is stored under a key, and how two versions of it are merged.
+
+use std::cmp::Ordering;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::{
+    hlc::Timestamp,
+    ring::{PeerId, Slot},
+};
+
+/// Names a set of keys with a mode of its own; never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct KeyspaceId(pub u32);
+
+impl KeyspaceId {
+    /// The keyspace `default`.
+    pub const DEFAULT: Self = Self(1);
+}
+
+/// Where a record is stored: keyspace and key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RecordKey {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The client's key, 1 to 4,096 bytes.
+    pub key: Bytes,
+}
+
+/// Orders the writes of one key in eventual mode: time first, the writing peer breaks ties.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Version {
+    /// When the write was taken.
+    pub time: Timestamp,
+    /// The peer that took it.
+    pub peer: PeerId,
+}
+
+/// What a key maps to, with its version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Which write this is.
+    pub version: Version,
+    /// What it wrote.
+    pub content: Content,
+}
+
+/// What a write wrote.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// The key has this value.
+    Value(Bytes),
+    /// The key was deleted.
+    Tombstone,
+}
+
+/// Bytes from disk that are no record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("{0} bytes are no record that this build can read")]
+pub struct BadRecord(usize);
+
+impl Record {
+    /// The value, unless it is a tombstone.
+    #[must_use]
+    pub fn value(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Value(value) => Some(value),
+            Content::Tombstone => None,
+        }
+    }
+
+    /// Whether `self` replaces `other` when the two meet: last writer wins.
+    #[must_use]
+    pub fn replaces(&self, other: Option<&Self>) -> bool {
+        other.is_none_or(|other| self.version.cmp(&other.version) == Ordering::Greater)
+    }
+
+    /// The form on disk: kind (1 byte), time (8), peer (16), payload. The kind byte leaves room for counters and
+    /// for records that expire.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let (kind, payload): (u8, &[u8]) = match &self.content {
+            Content::Value(value) => (KIND_VALUE, value),
+            Content::Tombstone => (KIND_TOMBSTONE, &[]),
+        };
+        let mut bytes = BytesMut::with_capacity(HEADER + payload.len());
+        bytes.put_u8(kind);
+        bytes.put_u64(self.version.time.to_bits());
+        bytes.put_slice(self.version.peer.as_bytes());
+        bytes.put_slice(payload);
+        bytes.freeze()
+    }
+
+    /// Reads what [`Record::encode`] wrote; the value shares memory with `bytes`.
+    ///
+    /// # Errors
+    /// If the bytes are too short or of an unknown kind.
+    pub fn decode(bytes: &Bytes) -> Result<Self, BadRecord> {
+        let bad = BadRecord(bytes.len());
+        let (header, _) = bytes.split_first_chunk::<HEADER>().ok_or(bad)?;
+        let (time, peer) = header[1..].split_first_chunk::<8>().ok_or(bad)?;
+        let version = Version {
+            time: Timestamp::from_bits(u64::from_be_bytes(*time)),
+            peer: PeerId::new(peer.try_into().map_err(|_| bad)?),
+        };
+        let content = match header[0] {
+            KIND_VALUE => Content::Value(bytes.slice(HEADER..)),
+            KIND_TOMBSTONE if bytes.len() == HEADER => Content::Tombstone,
+            _ => return Err(bad),
+        };
+        Ok(Self { version, content })
+    }
+}
+
+/// Which of a slot's two kinds of data a storage key belongs to: chain and eventual keyspaces share the slots, but
+/// (slot, mode) is the unit that is copied, compared and dropped.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum StoredMode {
+    /// Chain mode's applied table.
+    Chain = 1,
+    /// Eventual mode.
+    Eventual = 2,
+}
+
+/// The storage key `mode | slot | keyspace | key`, so that one (slot, mode) is one contiguous range.
+#[must_use]
+pub fn storage_key(mode: StoredMode, slot: Slot, at: &RecordKey) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(STORAGE_PREFIX + 4 + at.key.len());
+    bytes.put_slice(&slot_prefix(mode, slot));
+    bytes.put_u32(at.keyspace.0);
+    bytes.put_slice(&at.key);
+    bytes.freeze()
+}
+
+/// What all storage keys of a (slot, mode) begin with, and no others do.
+#[must_use]
+pub fn slot_prefix(mode: StoredMode, slot: Slot) -> [u8; STORAGE_PREFIX] {
+    let [a, b, c, d] = slot.0.to_be_bytes();
+    [mode as u8, a, b, c, d]
+}
+
+/// Reads the slot, keyspace and key back from a storage key; `None` if it is none.
+#[must_use]
+pub fn parse_storage_key(bytes: &Bytes) -> Option<(Slot, RecordKey)> {
+    let slot = u32::from_be_bytes(*bytes.get(1..)?.first_chunk()?);
+    let keyspace = u32::from_be_bytes(*bytes.get(STORAGE_PREFIX..)?.first_chunk()?);
+    let key = bytes.slice(STORAGE_PREFIX + 4..);
+    Some((Slot(slot), RecordKey { keyspace: KeyspaceId(keyspace), key }))
+}
+
+/// Bytes of a storage key before the keyspace: the mode and the slot.
+pub const STORAGE_PREFIX: usize = 5;
+
+const HEADER: usize = 1 + 8 + 16;
+const KIND_VALUE: u8 = 1;
+const KIND_TOMBSTONE: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(time: u64, content: Content) -> Record {
+        Record { version: Version { time: Timestamp::from_bits(time), peer: PeerId::new([7; 16]) }, content }
+    }
+
+    #[test]
+    fn records_read_back_from_disk() {
+        for content in [Content::Value(Bytes::from_static(b"v")), Content::Value(Bytes::new()), Content::Tombstone] {
+            let record = record(42, content);
+            assert_eq!(Record::decode(&record.encode()), Ok(record));
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_record() {
+        assert!(Record::decode(&Bytes::from_static(b"short")).is_err());
+        assert!(Record::decode(&Bytes::from_static(&[9; 40])).is_err());
+    }
+
+    #[test]
+    fn the_later_write_wins_whichever_comes_first() {
+        let old = record(1, Content::Value(Bytes::from_static(b"old")));
+        let new = record(2, Content::Tombstone);
+        assert!(new.replaces(Some(&old)) && new.replaces(None));
+        assert!(!old.replaces(Some(&new)) && !old.replaces(Some(&old)));
+    }
+
+    #[test]
+    fn a_slots_keys_are_one_range_and_read_back() {
+        let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"\0\xffkey") };
+        let stored = storage_key(StoredMode::Eventual, Slot(513), &at);
+        assert!(stored.starts_with(&slot_prefix(StoredMode::Eventual, Slot(513))));
+        assert!(!stored.starts_with(&slot_prefix(StoredMode::Chain, Slot(513))));
+        assert_eq!(parse_storage_key(&stored), Some((Slot(513), at)));
+        assert_eq!(parse_storage_key(&Bytes::from_static(b"\x02")), None);
+    }
+}
