@@ -1,1 +1,3 @@
-//! placeholder
+//! What the tests of dhtd share: the simulator and its checkers.
+
+pub mod sim;

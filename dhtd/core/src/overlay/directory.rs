@@ -41,6 +41,8 @@ pub struct Known {
     /// The last completed round trip, or when it began to be watched.
     last_answer: Duration,
     watched: bool,
+    /// When it was last asked whether it is dead after all.
+    last_call: Duration,
 }
 
 /// How patient the failure detector is.
@@ -117,6 +119,12 @@ impl Directory {
         self.known.get(&node.peer).is_some_and(|known| known.health.usable() && node.index < known.peer.nodes)
     }
 
+    /// How many peers are members that stay, as far as known.
+    pub(super) fn members(&self) -> usize {
+        let member = |known: &&Known| known.health.usable() && known.peer.nodes > 0 && !known.peer.leaving;
+        self.known.values().filter(member).count()
+    }
+
     pub(super) fn leaving(&self, id: PeerId) -> bool {
         self.known.get(&id).is_some_and(|known| known.peer.leaving)
     }
@@ -162,6 +170,21 @@ impl Directory {
         {
             known.health = Health::Suspect { since: now };
         }
+    }
+
+    /// The peer has not answered one message. If it is watched, the heartbeats judge better.
+    pub(super) fn missed(&mut self, id: PeerId, now: Duration) {
+        if self.known.get(&id).is_some_and(|known| !known.watched) {
+            self.suspect(id, now);
+        }
+    }
+
+    /// Somebody else speaks of a peer that was declared dead: whether to ask it, which is worth it now and then.
+    pub(super) fn worth_a_call(&mut self, id: PeerId, now: Duration) -> bool {
+        let pause = self.patience.suspect_after;
+        let dead = self.known.get_mut(&id).filter(|known| known.health == Health::Dead);
+        let due = dead.filter(|known| now.saturating_sub(known.last_call) >= pause);
+        due.map(|known| known.last_call = now).is_some()
     }
 
     pub(super) fn set_health(&mut self, id: PeerId, health: Health) {
@@ -218,7 +241,14 @@ impl Known {
     }
 
     fn new(peer: Peer) -> Self {
-        Self { peer, health: Health::Unproven, round_trip: None, last_answer: Duration::ZERO, watched: false }
+        Self {
+            peer,
+            health: Health::Unproven,
+            round_trip: None,
+            last_answer: Duration::ZERO,
+            watched: false,
+            last_call: Duration::ZERO,
+        }
     }
 
     fn beat(&mut self, now: Duration, patience: Patience) -> Option<Beat> {

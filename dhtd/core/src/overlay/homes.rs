@@ -51,6 +51,7 @@ impl State {
         self.changed |= self.homes.announced.len() != before;
         let homes: Vec<Home> = self.homes.own.values().cloned().collect();
         self.tell(homes);
+        self.forget_lookups();
     }
 
     /// An owner speaks. Only the owner itself may.

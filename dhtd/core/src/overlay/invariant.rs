@@ -52,11 +52,16 @@ pub struct Census {
 }
 
 impl Census {
+    /// Whether this is what is known of the member already.
+    #[must_use]
+    pub fn has(&self, state: &NodeState) -> bool {
+        self.members
+            .get(&state.node.id)
+            .is_some_and(|known| known.predecessor == state.predecessor && known.successors == state.successors)
+    }
+
     /// Takes in a member, or its new view; `None` takes it out (it is dead, or not yet a member).
     pub fn update(&mut self, id: Id, view: Option<View>) {
-        if self.members.get(&id) == view.as_ref() {
-            return;
-        }
         if let Some(old) = self.members.remove(&id) {
             self.count_skips(&old, false);
             self.skipped.remove(&id);
@@ -94,12 +99,9 @@ impl Census {
         if extended.windows(2).any(|pair| !between(pair[0], pair[1], view.node.id)) {
             return Err(Violation::OutOfOrder(view.node));
         }
-        let alone = self.members.values().all(|other| other.node.peer == view.node.peer);
         let live = |node: &Node| node.peer != view.node.peer && self.members.contains_key(&node.id);
-        if !alone && !list.iter().any(live) {
-            return Err(Violation::NoLiveSuccessor(view.node));
-        }
-        Ok(())
+        let alone = || self.members.values().all(|other| other.node.peer == view.node.peer);
+        if list.iter().any(live) || alone() { Ok(()) } else { Err(Violation::NoLiveSuccessor(view.node)) }
     }
 
     /// Whether enough peers are principal.
@@ -119,25 +121,24 @@ impl Census {
     }
 
     /// The first member whose neighbours are not those of an ideal ring: its predecessor is the member before it, and
-    /// its list names the members after it in order, all of them or at least those of `reach` other peers.
+    /// its list names the members after it in order, at least until they are of `reach` other peers or of all. What
+    /// stands beyond is a hint.
     #[must_use]
     pub fn not_ideal(&self, reach: usize) -> Option<&View> {
         let circle: Vec<&View> = self.members.values().collect();
+        let peers: BTreeSet<PeerId> = circle.iter().map(|view| view.node.peer).collect();
+        let reach = reach.min(peers.len().saturating_sub(1));
         let wrong = |(place, view): &(usize, &View)| {
             let before = circle[(place + circle.len() - 1) % circle.len()].node;
             let after = circle[place + 1..].iter().chain(&circle[..*place]).map(|view| view.node);
             let mut others = BTreeSet::new();
-            let mut expected = Vec::new();
-            for node in after {
-                if others.len() >= reach {
-                    break;
-                }
-                expected.push(node);
-                if node.peer != view.node.peer {
-                    others.insert(node.peer);
-                }
-            }
-            view.predecessor != Some(before) || view.successors != expected
+            let needed = after.take_while(|node| {
+                let needed = others.len() < reach;
+                others.extend(Some(node.peer).filter(|peer| *peer != view.node.peer));
+                needed
+            });
+            let needed: Vec<Node> = needed.collect();
+            view.predecessor != Some(before) || !view.successors.starts_with(&needed)
         };
         circle.iter().copied().enumerate().find(|member| wrong(member)).map(|(_, view)| view)
     }

@@ -74,14 +74,14 @@ impl State {
 
     /// The lookup as it sets out. A join begins elsewhere: it has no hop of this peer.
     fn find(&self, number: u64) -> Option<Find> {
-        let Asked { asker, target, .. } = *self.asked.get(&number)?;
+        let Asked { asker, target, attempts, .. } = *self.asked.get(&number)?;
         let purpose = match asker {
             Asker::Join { .. } => Purpose::Predecessor,
             _ => Purpose::Owner,
         };
         let start = self.nodes.iter().filter(|node| node.member).min_by_key(|node| node.node.id.distance_to(target));
         let start = start.map(|node| Hop { node: node.node, reason: HopReason::Start, round_trip_us: 0 });
-        let id = FindId { asker: self.me.id, number };
+        let id = FindId { asker: self.me.id, number, attempt: attempts };
         Some(Find { id, asker: self.me.clone(), target, purpose, hops: start.into_iter().collect(), timeouts: 0 })
     }
 
@@ -124,7 +124,15 @@ impl State {
             return; // No confirmation: its sender looks for another way.
         }
         self.send(from, Body::FindAck { id: find.id, hop: find.hops.len() });
-        self.advance(find, BTreeSet::new());
+        if self.seen.insert(find.id, self.now).is_none() {
+            self.advance(find, BTreeSet::new());
+        }
+    }
+
+    /// Forgets the lookups that have passed by long ago.
+    pub(super) fn forget_lookups(&mut self) {
+        let now = self.now;
+        self.seen.retain(|_, passed| now.saturating_sub(*passed) < LOOKUP_TIME_OUT * 2);
     }
 
     /// Answers the lookup, or passes it on to the best peer that is not in `tried`.
@@ -145,7 +153,7 @@ impl State {
         let Some(Forward { mut find, mut tried }) = self.forwards.remove(&(id, hop)) else { return };
         let silent = find.hops.pop().map(|hop| hop.node.peer);
         if let Some(peer) = silent {
-            self.directory.suspect(peer, self.now);
+            self.directory.missed(peer, self.now);
             tried.insert(peer);
         }
         find.timeouts += 1;
@@ -169,20 +177,13 @@ impl State {
         let Some(ring) = self.ring else { return };
         let state = &self.nodes[index];
         let mut successors = state.successors.clone();
-        if find.purpose == Purpose::Predecessor && self.sees_whole_ring(state) {
-            successors.push(state.node);
+        if find.purpose == Purpose::Predecessor && successors.is_empty() {
+            successors.push(state.node); // A ring of one is its own successor.
         }
         let Find { id, hops, timeouts, purpose, target, .. } = find;
         let home = (purpose == Purpose::Owner).then(|| self.home(target).cloned()).flatten();
         let found = Found { id, node: state.node, successors, home, ring, hops, timeouts };
         self.send(id.asker, Body::Found(found));
-    }
-
-    /// The list was not cut before it came around to the node itself.
-    fn sees_whole_ring(&self, state: &NodeState) -> bool {
-        let others: BTreeSet<PeerId> =
-            state.successors.iter().map(|node| node.peer).filter(|peer| *peer != self.me.id).collect();
-        others.iter().filter(|peer| !self.directory.leaving(**peer)).count() < self.reach()
     }
 
     /// An own lookup has ended.

@@ -81,6 +81,13 @@ pub enum Body {
         /// The successor list of `from`: what a ring that is being merged learns of the other.
         successors: Vec<Node>,
     },
+    /// A node's successor list has changed: its predecessor need not wait for its next round to hear of it.
+    Changed {
+        /// Whose list has changed.
+        from: Node,
+        /// Its predecessor.
+        to: Node,
+    },
     /// The owner of an interval tells its home group.
     Home(Vec<Home>),
     /// The sender has handed everything over and is gone.
@@ -103,6 +110,8 @@ pub struct FindId {
     pub asker: PeerId,
     /// Never used twice by the asker while it runs.
     pub number: u64,
+    /// Which attempt. A peer passes each attempt on once only, so that none goes in circles.
+    pub attempt: u32,
 }
 
 /// A lookup on its way.
@@ -205,7 +214,7 @@ impl Body {
                 found.hops.iter().for_each(|hop| see(hop.node.peer));
                 found.home.iter().flat_map(|home| &home.group).copied().for_each(&mut see);
             }
-            Self::GetNeighbours { from, to, .. } => nodes(&[*from, *to]),
+            Self::GetNeighbours { from, to, .. } | Self::Changed { from, to } => nodes(&[*from, *to]),
             Self::Neighbours { of, predecessor, successors, .. } => {
                 nodes(&[*of]);
                 nodes(successors);

@@ -26,6 +26,10 @@ pub struct NodeState {
     pub(super) waiting: Vec<(Node, OpId)>,
     /// The closest node heard of that may be a better successor.
     pub(super) candidate: Option<Node>,
+    /// The successor list has changed since the predecessor was told.
+    pub(super) list_changed: bool,
+    /// An extra round is due soon.
+    pub(super) retry_set: bool,
 }
 
 /// A maintenance operation.
@@ -62,6 +66,8 @@ impl NodeState {
             op: None,
             waiting: Vec::new(),
             candidate: None,
+            list_changed: false,
+            retry_set: false,
         }
     }
 
@@ -109,6 +115,9 @@ pub(super) fn successor_list(
     let mut list: Vec<Node> = Vec::new();
     let mut reached = BTreeSet::new();
     for node in nodes {
+        if reached.len() >= limit {
+            break;
+        }
         let last = list.last().map_or(me.id, |node| node.id);
         if !between(last, node.id, me.id) {
             break;
@@ -119,9 +128,6 @@ pub(super) fn successor_list(
         list.push(node);
         if node.peer != me.peer && counts(node.peer) {
             reached.insert(node.peer);
-        }
-        if reached.len() >= limit {
-            break;
         }
     }
     list

@@ -44,6 +44,8 @@ pub struct State {
     pub(super) gone: bool,
     pub(super) asked: BTreeMap<u64, Asked>,
     pub(super) forwards: BTreeMap<(FindId, usize), Forward>,
+    /// Lookups of others that have passed by, and when.
+    pub(super) seen: BTreeMap<FindId, Duration>,
     pub(super) homes: Homes,
     /// Every usable node of every known peer, by id; empty with [`Routing::Fingers`].
     pub(super) table: BTreeMap<Id, Node>,
@@ -77,6 +79,7 @@ impl State {
             gone: false,
             asked: BTreeMap::new(),
             forwards: BTreeMap::new(),
+            seen: BTreeMap::new(),
             homes: Homes::default(),
             table: BTreeMap::new(),
             next_number: 0,
@@ -166,7 +169,7 @@ impl State {
     fn receive(&mut self, message: Message) {
         let Message { sender, about, body } = message;
         if sender.id != self.me.id {
-            self.hear_from(&sender, &body);
+            self.learn(&sender);
         }
         about.iter().for_each(|peer| self.learn(peer));
         match body {
@@ -180,6 +183,7 @@ impl State {
             Body::Busy { op } => self.target_is_busy(op),
             Body::NotMember { op, of } => self.target_is_no_member(op, of),
             Body::Notify { from, to, successors } => self.notified(from, to, &successors),
+            Body::Changed { from, to } => self.successor_changed(from, to),
             Body::Home(homes) => self.homes_announced(sender.id, homes),
             Body::Gone => self.bury(sender.id, Health::Gone),
         }
@@ -192,7 +196,7 @@ impl State {
             Timer::Announce => self.announce(),
             Timer::Reconcile => self.reconcile(),
             Timer::GiveUpResume => self.give_up_resume(),
-            Timer::Retry(node) => self.start_operation(node as usize),
+            Timer::Retry(node) => self.retry(node as usize),
             Timer::Operation(op, timer) => self.operation_timed_out(op, timer),
             Timer::Hop(id, hop) => self.hop_timed_out(id, hop),
             Timer::Lookup(number) => self.lookup_timed_out(number),
@@ -265,14 +269,8 @@ impl State {
             self.add_to_table(peer.id);
             self.changed = true;
         }
-    }
-
-    /// The sender speaks for itself. What a dead peer says proves only one way: it is asked whether it hears us.
-    fn hear_from(&mut self, sender: &Peer, body: &Body) {
-        self.learn(sender);
-        let health = self.directory.get(sender.id).map(|known| known.health);
-        if health == Some(Health::Dead) && !matches!(body, Body::Pong { .. }) {
-            self.ping(sender.id, 1);
+        if self.directory.worth_a_call(peer.id, self.now) {
+            self.ping_once(peer.id);
         }
     }
 

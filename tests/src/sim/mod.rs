@@ -1,0 +1,8 @@
+//! A discrete-event simulator of whole peers: many state machines in one thread, on one virtual clock, over a network
+//! that loses, doubles, delays and cuts from a seed. The same seed gives the same run, event by event.
+
+mod net;
+mod world;
+
+pub use net::Net;
+pub use world::{Host, World, WorldConfig};
