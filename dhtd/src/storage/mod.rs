@@ -1,0 +1,21 @@
+//! Everything a peer keeps on disk: an ordered key-value engine behind a small trait, group fsync, and the data directory.
+//!
+//! Layers, from the disk upwards:
+//!
+//! - [`Engine`] is the contract: atomic batches over two tables, ordered scans over a snapshot, one explicit [`Engine::sync`].
+//! - [`FjallEngine`] keeps it on disk; [`MemoryEngine`] keeps it in memory and can lie and crash, for simulators and tests.
+//!
+//! What the bytes mean (records, views, pending entries) is not known here.
+
+pub mod engine;
+pub mod fjall;
+pub mod memory;
+
+pub use self::{
+    engine::{Batch, Engine, EngineError, Operation, Scan, Table},
+    fjall::{FjallEngine, FjallOptions},
+    memory::MemoryEngine,
+};
+
+#[cfg(test)]
+mod contract;
