@@ -4,17 +4,20 @@
 //!
 //! - [`Engine`] is the contract: atomic batches over two tables, ordered scans over a snapshot, one explicit [`Engine::sync`].
 //! - [`FjallEngine`] keeps it on disk; [`MemoryEngine`] keeps it in memory and can lie and crash, for simulators and tests.
+//! - [`Syncer`] lets any number of writers share one fsync.
 //!
 //! What the bytes mean (records, views, pending entries) is not known here.
 
 pub mod engine;
 pub mod fjall;
 pub mod memory;
+pub mod sync;
 
 pub use self::{
     engine::{Batch, Engine, EngineError, Operation, Scan, Table},
     fjall::{FjallEngine, FjallOptions},
     memory::MemoryEngine,
+    sync::{FsyncPolicy, Syncer, Ticket},
 };
 
 #[cfg(test)]
