@@ -91,18 +91,19 @@ const MARK_KEY: &[u8] = b"batch";
 /// How often a waiting `put_batch` looks again.
 const ROOM_POLL: Duration = Duration::from_millis(5);
 
-/// Free bytes below which a background failure without a stated cause is taken for a full disk: one write buffer does not fit.
-const FREE_BYTES_MIN: u64 = 64 << 20;
+/// Free bytes below which a background failure without a stated cause is taken for a full disk: a guess at what a few write buffers and
+/// the merges that follow may need at once (with 65 MiB free it was seen to fail).
+const FREE_BYTES_MIN: u64 = 256 << 20;
 
 impl FjallEngine {
     /// Opens the store in `path`, or creates it if `path` does not exist or is empty. The parent must exist.
     ///
     /// A journal that ends in the middle of a batch is what a crash leaves, and is recovered: all whole batches before it are there.
-    /// Opening reads all journals once and takes about a second per GiB of them.
+    /// Opening reads all journals twice, up to [`FjallOptions::journal_bytes_max`] of them: once to check, once to replay.
     ///
     /// # Errors
-    /// `Corrupt` if what is there is damaged, incomplete or no store (nothing is deleted, nothing is changed before the check has
-    /// passed), `InUse` if it is open elsewhere, `Full` and `Io` from the operating system.
+    /// `Corrupt` if what is there is damaged, incomplete or no store (nothing but a torn tail, of which a copy is kept, is
+    /// removed), `InUse` if it is open elsewhere, `Full` and `Io` from the operating system.
     pub fn open(path: impl AsRef<Path>, options: FjallOptions) -> Result<Self, EngineError> {
         let path = path.as_ref();
         if layout::is_new(path)? {
@@ -110,8 +111,11 @@ impl FjallEngine {
             layout::create(path, |unfinished| open_database(unfinished, &options).map(drop))?;
         }
         layout::check(path)?;
+        // What looks like a torn tail may be a batch that another process is writing.
+        let lock = layout::lock(path)?;
         let synced = layout::SyncedFile::read(path);
         journal::recover(path, synced)?;
+        drop(lock);
         let (database, [records, meta, marks]) = open_database(path, &options)?;
         let newest = newest_number(&marks)?;
         if newest < synced {

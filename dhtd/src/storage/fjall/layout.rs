@@ -4,6 +4,10 @@
 //! deletes it, and panics on names that it did not choose. None of that may happen to a damaged store.
 
 use super::super::engine::EngineError;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use std::{
     fs::{self, File},
     io::{self, Read},
@@ -68,6 +72,17 @@ pub(super) fn check(path: &Path) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// Takes the lock that fjall holds while the store is open; given back when the file is dropped.
+pub(super) fn lock(path: &Path) -> Result<File, EngineError> {
+    let path = path.join("lock");
+    let file = File::options().read(true).write(true).open(&path).map_err(|error| sort(&path, error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(EngineError::InUse),
+        Err(error) => Err(sort(&path, error.into())),
+    }
 }
 
 /// The manifest that `current` names must exist. (Its checksum stands in `current`, but lsm-tree 3.1.10 does not compare it.)

@@ -177,7 +177,7 @@ fn damage_in_the_middle_of_synced_batches_is_refused() {
     }
 }
 
-/// Without the mark that fjall's own check does not see, this loses the batches without a word.
+/// fjall alone opens such a store, without the batches and without a word.
 #[test]
 fn the_loss_of_synced_batches_at_the_end_is_refused() {
     let store = Store::killed(4, 0);
@@ -254,10 +254,15 @@ fn a_creation_that_was_cut_off_is_begun_again() {
 }
 
 #[test]
-fn a_store_in_use_is_refused() {
+fn a_store_in_use_is_refused_and_its_journal_is_left_alone() {
     let store = Store::new();
-    let _engine = store.open().expect("open");
+    let engine = store.open().expect("open");
+    put(&engine, 0);
+    // What the start of a batch that is just being written looks like.
+    store.edit(JOURNAL, *store.batch_ends().last().expect("a batch"), &[1]);
+    let before = listing(&store.path());
     assert!(matches!(store.open(), Err(EngineError::InUse)));
+    assert_eq!(listing(&store.path()), before);
 }
 
 #[test]
