@@ -160,7 +160,7 @@ impl FjallEngine {
 
     /// Waits until the background threads have caught up enough that fjall will not wait inside, and fails if they have died.
     fn wait_for_room(&self) -> Result<(), EngineError> {
-        while [&self.records, &self.meta].into_iter().any(is_behind) {
+        while [&self.records, &self.meta, &self.marks].into_iter().any(is_behind) {
             self.check_background()?;
             std::thread::sleep(ROOM_POLL);
         }
