@@ -177,7 +177,9 @@ impl Error {
         // A status with a source was made here, by tonic, out of what the connection did; others were sent by the peer.
         let local = status.source();
         let not_connected = chain_has::<ConnectError>(local);
-        let code = if chain_has::<TimeoutExpired>(local) {
+        // No call is cancelled here and awaited still: a peer that says CANCELLED means its own deadline (tonic does).
+        let expired = chain_has::<TimeoutExpired>(local) || (local.is_none() && status.code() == Code::Cancelled);
+        let code = if expired {
             Code::DeadlineExceeded
         } else if local.is_some() {
             Code::Unavailable

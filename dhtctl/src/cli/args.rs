@@ -119,8 +119,10 @@ pub(crate) struct Query {
 Examples:
   dhtctl delete greeting
   dhtctl delete a b c")]
-#[command(after_help = "As with etcdctl and redis-cli, a key that does not exist is no error (exit code 0); the number\n\
-on stdout tells.")]
+#[command(
+    after_help = "As with etcdctl and redis-cli, a key that does not exist is no error (exit code 0); the number\n\
+on stdout tells."
+)]
 pub(crate) struct Delete {
     #[arg(required = true, value_name = "KEY")]
     pub(crate) keys: Vec<String>,

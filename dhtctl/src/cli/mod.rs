@@ -49,6 +49,8 @@ async fn run_until_interrupted(arguments: Arguments, console: &Console) -> Outco
         return import::run(&arguments, import, console).await;
     }
     tokio::select! {
+        // The command first: it may have more to say about being interrupted.
+        biased;
         outcome = run(&arguments, console) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     }
@@ -56,30 +58,34 @@ async fn run_until_interrupted(arguments: Arguments, console: &Console) -> Outco
 
 async fn run(arguments: &Arguments, console: &Console) -> Outcome {
     match &arguments.command {
-        Command::Insert(insert) => kv::insert(&connect(arguments).await?, insert, console).await,
-        Command::Query(query) => kv::query(&connect(arguments).await?, query, console).await,
-        Command::Delete(delete) => kv::delete(&connect(arguments).await?, delete, console).await,
+        Command::Insert(insert) => kv::insert(&client(arguments)?, insert, console).await,
+        Command::Query(query) => kv::query(&client(arguments)?, query, console).await,
+        Command::Delete(delete) => kv::delete(&client(arguments)?, delete, console).await,
         Command::Import(import) => import::run(arguments, import, console).await,
-        Command::Export(export) => export::run(&connect(arguments).await?, export, console).await,
+        Command::Export(export) => export::run(&client(arguments)?, export, console).await,
         Command::Join(join) => ring::join::run(arguments, join, console).await,
         Command::Depart(depart) => ring::depart::run(arguments, depart, console).await,
-        Command::Overlay(overlay) => ring::overlay::run(&connect(arguments).await?, overlay, console).await,
-        Command::Status(status) => ring::status::run(&connect(arguments).await?, status, console).await,
-        Command::Lookup(lookup) => ring::lookup::run(&connect(arguments).await?, lookup, console).await,
+        Command::Overlay(overlay) => ring::overlay::run(&client(arguments)?, overlay, console).await,
+        Command::Status(status) => ring::status::run(&client(arguments)?, status, console).await,
+        Command::Lookup(lookup) => ring::lookup::run(&client(arguments)?, lookup, console).await,
     }
 }
 
-/// A client for the endpoints in the arguments, connected to one of them.
-async fn connect(arguments: &Arguments) -> Result<Client, Failure> {
-    let options = Options { timeout: arguments.timeout(), ..Options::default() };
-    let connecting = Client::connect_with(&arguments.peer, options).await;
-    connecting.map_err(|error| Failure::call("can't connect", &error))
+/// A client for the endpoints in the arguments, which connects with its first call.
+fn client(arguments: &Arguments) -> Result<Client, Failure> {
+    client_of(arguments, &arguments.peer)
 }
 
-/// As [`connect`], for commands that are about one peer and must not fall over to another.
-async fn connect_to_one(arguments: &Arguments, what: &str) -> Result<Client, Failure> {
+/// As [`client`], for other endpoints.
+fn client_of(arguments: &Arguments, endpoints: &[String]) -> Result<Client, Failure> {
+    let options = Options { timeout: arguments.timeout(), ..Options::default() };
+    Client::lazy(endpoints, options).map_err(|error| Failure::usage(error.message()))
+}
+
+/// As [`client`], for commands that are about one peer and must not fall over to another.
+fn client_of_one(arguments: &Arguments, what: &str) -> Result<Client, Failure> {
     match arguments.peer.as_slice() {
-        [_] => connect(arguments).await,
+        [_] => client(arguments),
         several => {
             let message = format!("{what} is about one peer, but --peer names {}", several.len());
             Err(Failure::usage(message).hint("give --peer once"))

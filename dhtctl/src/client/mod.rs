@@ -76,7 +76,7 @@ impl Client {
         options: Options,
     ) -> Result<Self, Error> {
         let client = Self::lazy(endpoints, options)?;
-        client.channel(Instant::now() + client.options.timeout, 0).await?;
+        client.ready().await?;
         Ok(client)
     }
 
@@ -91,6 +91,14 @@ impl Client {
             return Err(Error::usage("no endpoint is given"));
         }
         Ok(Self { endpoints: endpoints.into(), preferred: Arc::default(), options })
+    }
+
+    /// Waits for a connection to any of the endpoints.
+    ///
+    /// # Errors
+    /// Unavailable if none can be reached.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.channel(Instant::now() + self.options.timeout, 0).await.map(drop)
     }
 
     /// The same client with another deadline for its calls.
