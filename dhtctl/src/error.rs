@@ -1,6 +1,6 @@
 //! What can go wrong with a call, in the terms a caller acts on.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{error::Error as StdError, time::Duration};
 
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt;
@@ -9,7 +9,7 @@ use tonic_types::StatusExt;
 ///
 /// Whether the peer may have carried the request out all the same is told by [`Error::may_have_executed`].
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
+#[error("{}{}", .0.endpoint.as_ref().map(|endpoint| format!("{endpoint}: ")).unwrap_or_default(), self.summary())]
 pub struct Error(Box<Details>);
 
 /// The classes of failure that a caller can tell apart; the command-line tool's exit codes are made of them.
@@ -104,6 +104,15 @@ impl Error {
     /// What the peer, or the network, said.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// The message, the code and the reason, without the endpoint.
+    pub fn summary(&self) -> String {
+        match (self.0.code, &self.0.reason) {
+            (Some(code), Some(reason)) => format!("{} ({}, {reason})", self.0.message, code_name(code)),
+            (Some(code), None) => format!("{} ({})", self.0.message, code_name(code)),
+            (None, _) => self.0.message.clone(),
+        }
     }
 
     /// The endpoint that was asked last.
@@ -210,20 +219,6 @@ impl Error {
             not_connected,
             retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
         }))
-    }
-}
-
-impl fmt::Display for Details {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(endpoint) = &self.endpoint {
-            write!(f, "{endpoint}: ")?;
-        }
-        f.write_str(&self.message)?;
-        match (self.code, &self.reason) {
-            (Some(code), Some(reason)) => write!(f, " ({}, {reason})", code_name(code)),
-            (Some(code), None) => write!(f, " ({})", code_name(code)),
-            (None, _) => Ok(()),
-        }
     }
 }
 

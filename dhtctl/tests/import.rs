@@ -143,6 +143,22 @@ async fn overload_and_unavailability_are_tried_again() {
 }
 
 #[tokio::test]
+async fn import_goes_on_at_another_peer_when_one_dies() {
+    let (dying, other) = (Fake::start().await, Fake::start().await);
+    dying.state.open.send_replace(false);
+    let directory = TempDir::new().expect("a directory");
+    let path = file(&directory, numbered(200));
+    let both = format!("{},{}", dying.address, other.address);
+    let arguments = ["import", &path, "--concurrency", "16", "-ojson"];
+    let child = command(&both, &arguments).spawn().expect("the tool starts");
+    dying.wait_for_puts(16).await;
+    drop(dying);
+    let ran = finish(child).await.expect_code(0);
+    assert_counts(&ran.json(), counts(200, 0, 0, 0));
+    assert_eq!(other.stored().len(), 200);
+}
+
+#[tokio::test]
 async fn refusal_for_good_is_not_tried_again_and_its_code_decides_the_exit() {
     let fake = Fake::start().await;
     fake.refuse(1, Code::FailedPrecondition, "TOO_FEW_PEERS");

@@ -18,7 +18,7 @@ async fn overlay_lists_peers_in_ring_order_with_shares() {
     let ran = dhtctl(&ring[1].address, &["overlay"]).await.expect_code(0);
     let lines: Vec<&str> = ran.text().lines().collect();
     let header: Vec<&str> = lines[0].split_whitespace().collect();
-    assert_eq!(header, ["PLACE", "FIRST", "NODE", "PEER", "ADDRESS", "NODES", "SHARE", "PHASE"]);
+    assert_eq!(header, ["PLACE", "FIRST", "PEER", "ADDRESS", "NODES", "SHARE", "PHASE"]);
     let cells: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!(cells, ["0.00%", "00000000", "00000000", &ring[0].address, "2", "75.00%", "member"]);
     assert!(lines[2].contains("01010101") && lines[3].contains("02020202"));

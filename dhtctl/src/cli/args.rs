@@ -12,6 +12,8 @@ Examples:
   dhtctl overlay                           the ring, peer by peer
   dhtctl --peer 10.0.0.7:7400 status       ask another peer";
 
+const GLOBAL: &str = "Global options";
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failure; 2 usage; 3 not found; 4 precondition failed; 5 unavailable or time-out;
 6 not authorised; 130 interrupted.";
@@ -22,14 +24,14 @@ Exit codes: 0 done; 1 failure; 2 usage; 3 not found; 4 precondition failed; 5 un
 #[command(propagate_version = false, arg_required_else_help = true)]
 pub(crate) struct Arguments {
     /// A peer to ask; several (repeated, or with commas) are tried in turn
-    #[arg(long, global = true, env = "DHTCTL_PEER", value_name = "HOST:PORT", value_delimiter = ',')]
+    #[arg(long, global = true, env = "DHTCTL_PEER", hide_env_values = true, help_heading = GLOBAL, value_name = "HOST:PORT", value_delimiter = ',')]
     #[arg(default_value = "127.0.0.1:7400")]
     pub(crate) peer: Vec<String>,
     /// How results are printed; errors on stderr follow
-    #[arg(long, short, global = true, env = "DHTCTL_OUTPUT", value_name = "FORMAT", default_value = "table")]
+    #[arg(long, short, global = true, env = "DHTCTL_OUTPUT", hide_env_values = true, help_heading = GLOBAL, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
-    /// How long a call, or in import a key, may take [default: 5s; join: 60s]
-    #[arg(long, global = true, env = "DHTCTL_TIMEOUT", value_name = "TIME", value_parser = parse_duration)]
+    /// How long a call, a key of import, or the wait for more of a stream may take [default: 5s; join: 60s]
+    #[arg(long, global = true, env = "DHTCTL_TIMEOUT", hide_env_values = true, help_heading = GLOBAL, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -82,6 +84,7 @@ Examples:
   dhtctl insert logo - < logo.png          the value from stdin, byte for byte
   dhtctl insert --min-durable 2 -- -5 x    a key that begins with a dash")]
 pub(crate) struct Insert {
+    /// The key, 1 to 4096 bytes
     pub(crate) key: String,
     /// The value, or - to read it from stdin
     pub(crate) value: String,
@@ -104,6 +107,7 @@ Examples:
   dhtctl query --literal '*'               the key that is called *")]
 #[command(after_help = "A key that does not exist: exit code 3.")]
 pub(crate) struct Query {
+    /// The key; '*' (quoted for the shell) lists all
     pub(crate) key: String,
     /// KEY is base64, for keys that are no text
     #[arg(long)]
@@ -124,6 +128,7 @@ Examples:
 on stdout tells."
 )]
 pub(crate) struct Delete {
+    /// The keys; they are deleted one after another
     #[arg(required = true, value_name = "KEY")]
     pub(crate) keys: Vec<String>,
     /// The KEYs are base64
@@ -268,6 +273,7 @@ Examples:
   dhtctl lookup greeting
   dhtctl lookup --id 0beec7b5ea3f0fdbc95d0dd47f3c5bc275da8a33")]
 pub(crate) struct Lookup {
+    /// The key to look up
     #[arg(required_unless_present = "id", conflicts_with = "id")]
     pub(crate) key: Option<String>,
     /// KEY is base64

@@ -76,7 +76,7 @@ struct Walk {
 impl Walk {
     fn take(&mut self, asked: Peer, answer: Result<OverlayResponse, Error>) {
         let message = match answer {
-            Err(error) => error.to_string(),
+            Err(error) => error.summary(),
             Ok(answer) => match self.objection(&asked, &answer) {
                 Some(objection) => objection,
                 None => {

@@ -41,19 +41,13 @@ pub fn overlay_table_with(view: &RingView, columns: Columns) -> String {
     let mut text = if columns.by_node() { node_rows(view, columns) } else { peer_rows(view) };
     for silent in &view.unreachable {
         let peer = short_hex(&silent.peer.id);
-        _ = writeln!(text, "unreachable: {peer} {}: {}", silent.peer.address, detail(silent));
+        _ = writeln!(text, "unreachable: {peer} {}: {}", silent.peer.address, silent.message);
     }
     for known in view.dead.iter().filter_map(|known| known.peer.as_ref()) {
         _ = writeln!(text, "taken for dead: {} {}", short_hex(&known.id), known.address);
     }
     text.push_str(&summary(view));
     text
-}
-
-/// An error that was had from the peer itself names its address, which stands there already.
-fn detail(silent: &super::Unreachable) -> &str {
-    let message = silent.message.strip_prefix(&silent.peer.address).unwrap_or(&silent.message);
-    message.trim_start_matches(": ")
 }
 
 fn peer_rows(view: &RingView) -> String {
@@ -68,7 +62,7 @@ fn peer_rows(view: &RingView) -> String {
             phase_name(peer.phase).to_owned(),
         ]
     });
-    grid(&["PLACE", "FIRST NODE", "PEER", "ADDRESS", "NODES", "SHARE", "PHASE"], &[0, 4, 5], rows)
+    grid(&["PLACE", "FIRST", "PEER", "ADDRESS", "NODES", "SHARE", "PHASE"], &[0, 4, 5], rows)
 }
 
 fn node_rows(view: &RingView, columns: Columns) -> String {

@@ -20,8 +20,8 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::watch,
 };
-use tokio_stream::{iter, wrappers::TcpListenerStream};
-use tonic::{Code, Request, Response, Status};
+use tokio_stream::iter;
+use tonic::{Code, Request, Response, Status, transport::server::TcpIncoming};
 use tonic_types::{ErrorDetails, StatusExt};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -69,7 +69,7 @@ impl Fake {
             let server = tonic::transport::Server::builder()
                 .add_service(KvServiceServer::new(services.clone()))
                 .add_service(RingServiceServer::new(services))
-                .serve_with_incoming(TcpListenerStream::new(listener));
+                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
             server.await.expect("the server runs");
         });
         Self { address, state, runtime: Some(runtime) }

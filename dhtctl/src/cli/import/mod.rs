@@ -102,5 +102,5 @@ fn resume_hint(file: &Path, done_up_to: u64) -> String {
     if file == Path::new("-") {
         return format!("to go on, leave out the first {}", text::count(done_up_to, "line"));
     }
-    format!("to go on: tail -n +{} {} | dhtctl import -", done_up_to + 1, file.display())
+    format!("to go on, with the same options: tail -n +{} {} | dhtctl import -", done_up_to + 1, file.display())
 }

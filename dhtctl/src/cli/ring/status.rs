@@ -89,7 +89,7 @@ fn collect(
 ) {
     match call {
         Some(Ok((i, _, Ok(answer)))) => answers.push((i, answer)),
-        Some(Ok((_, peer, Err(error)))) => silent.push((peer, error.to_string())),
+        Some(Ok((_, peer, Err(error)))) => silent.push((peer, error.summary())),
         Some(Err(_)) | None => {} // The tasks are neither cancelled nor do they panic.
     }
 }
