@@ -195,6 +195,9 @@ impl<'a> Engine<'a> {
             return false;
         }
         self.ending = Some(Ending::Interrupted);
+        if self.writes.is_empty() {
+            return true;
+        }
         let flight = text::count(self.writes.len() as u64, "write");
         self.progress.suspend(|| {
             self.console.note(&format!("interrupted; waiting for {flight} in flight (again Ctrl-C: don't wait)"));

@@ -99,6 +99,9 @@ fn conclude(report: Report, import: &Import) -> Outcome {
 }
 
 fn resume_hint(file: &Path, done_up_to: u64) -> String {
+    if done_up_to == 0 {
+        return "to go on, begin at the first line again".into();
+    }
     if file == Path::new("-") {
         return format!("to go on, leave out the first {}", text::count(done_up_to, "line"));
     }
