@@ -1,0 +1,154 @@
+//! Single keys: `insert`, `query`, `delete`; and `query '*'`.
+
+use std::io::{self, BufWriter, Read, Write};
+
+use bytes::Bytes;
+use dhtctl::{Client, ErrorKind, proto::DeleteResponse, proto::Version};
+use serde::Serialize;
+
+use super::{
+    args::{Delete, Insert, Query},
+    console::Console,
+    data::{KeyJson, RecordJson, VersionJson, key_argument},
+    failure::{Failure, Outcome},
+    text,
+};
+
+/// Writes one key.
+pub(crate) async fn insert(client: &Client, arguments: &Insert, console: &Console) -> Outcome {
+    let key = key_argument(&arguments.key, arguments.key_b64)?;
+    let value = match arguments.value.as_str() {
+        "-" => read_stdin().await?,
+        text => Bytes::copy_from_slice(text.as_bytes()),
+    };
+    let answer = client.put(key.clone(), value, arguments.min_durable).await;
+    let answer = answer.map_err(|error| Failure::call(&format!("can't write {}", quoted(&key)), &error))?;
+    let version = answer.version.unwrap_or_default();
+    if console.is_json() {
+        return console.document(&WrittenJson::new(&key, &version, answer.durable, answer.existed));
+    }
+    let done = if answer.existed { "replaced" } else { "inserted" };
+    let replicas = text::count(answer.durable.into(), "replica");
+    console.note(&format!("{done}: version {}, durable on {replicas}", text::version(&version)));
+    Ok(())
+}
+
+/// Reads one key, or lists all.
+pub(crate) async fn query(client: &Client, arguments: &Query, console: &Console) -> Outcome {
+    if arguments.key == "*" && !arguments.literal && !arguments.key_b64 {
+        return list(client, console).await;
+    }
+    let key = key_argument(&arguments.key, arguments.key_b64)?;
+    let answer = client.get(key.clone()).await;
+    let answer = answer.map_err(|error| Failure::call(&format!("can't read {}", quoted(&key)), &error))?;
+    let Some(found) = answer else {
+        return Err(Failure::new(ErrorKind::NotFound, format!("no such key: {}", quoted(&key))));
+    };
+    if console.is_json() {
+        let record = RecordJson::new(&key, &found.value);
+        let version = VersionJson::new(&found.version.unwrap_or_default());
+        return console.document(&FoundJson { record, version });
+    }
+    console.bytes(&found.value)?;
+    // What is piped must be the value and nothing else.
+    if console.stdout_is_terminal && !found.value.ends_with(b"\n") { console.bytes(b"\n") } else { Ok(()) }
+}
+
+/// Deletes keys one after another.
+pub(crate) async fn delete(client: &Client, arguments: &Delete, console: &Console) -> Outcome {
+    let keys = arguments.keys.iter().map(|key| key_argument(key, arguments.key_b64)).collect::<Result<Vec<_>, _>>()?;
+    let mut answers = Vec::new();
+    let mut failed = None;
+    for key in &keys {
+        match client.delete(key.clone(), arguments.min_durable).await {
+            Ok(answer) => answers.push((key, answer)),
+            Err(error) => {
+                failed = Some(Failure::call(&format!("can't delete {}", quoted(key)), &error));
+                break;
+            }
+        }
+    }
+    report_deleted(&answers, console)?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn report_deleted(answers: &[(&Bytes, DeleteResponse)], console: &Console) -> Outcome {
+    let deleted = answers.iter().filter(|(_, answer)| answer.existed).count();
+    if console.is_json() {
+        let keys: Vec<_> = answers
+            .iter()
+            .map(|(key, answer)| {
+                let version = answer.version.clone().unwrap_or_default();
+                WrittenJson::new(key, &version, answer.durable, answer.existed)
+            })
+            .collect();
+        return console.rows(&DeletedJson { deleted, keys: &keys }, &keys);
+    }
+    console.bytes(format!("{deleted}\n").as_bytes())
+}
+
+/// Prints all keys: in the table format escaped, so that each has one line; in JSON as `export` does.
+async fn list(client: &Client, console: &Console) -> Outcome {
+    let failed = |error| Failure::call("can't list the keys", &error);
+    let mut messages = client.export().await.map_err(failed)?;
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    while let Some(message) = messages.next().await.map_err(failed)? {
+        for item in &message.items {
+            let written = if console.is_json() {
+                write_json_line(&mut stdout, &RecordJson::new(&item.key, &item.value))
+            } else {
+                writeln!(stdout, "{}\t{}", text::escaped(&item.key), text::escaped(&item.value))
+            };
+            written.map_err(|error| Failure::stdout(&error))?;
+        }
+    }
+    stdout.flush().map_err(|error| Failure::stdout(&error))
+}
+
+/// One JSON object and a newline.
+pub(crate) fn write_json_line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, document)?;
+    out.write_all(b"\n")
+}
+
+/// A key in a message.
+pub(crate) fn quoted(key: &[u8]) -> String {
+    format!("'{}'", text::escaped(key))
+}
+
+async fn read_stdin() -> Result<Bytes, Failure> {
+    let read = || {
+        let mut value = Vec::new();
+        io::stdin().lock().read_to_end(&mut value).map(|_| Bytes::from(value))
+    };
+    let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    read.map_err(|error| Failure::io("can't read the value from stdin", &error))
+}
+
+#[derive(Serialize)]
+struct FoundJson<'a> {
+    #[serde(flatten)]
+    record: RecordJson<'a>,
+    version: VersionJson,
+}
+
+#[derive(Serialize)]
+struct WrittenJson<'a> {
+    #[serde(flatten)]
+    key: KeyJson<'a>,
+    version: VersionJson,
+    durable: u32,
+    existed: bool,
+}
+
+impl<'a> WrittenJson<'a> {
+    fn new(key: &'a [u8], version: &Version, durable: u32, existed: bool) -> Self {
+        Self { key: KeyJson::new(key), version: VersionJson::new(version), durable, existed }
+    }
+}
+
+#[derive(Serialize)]
+struct DeletedJson<'a> {
+    deleted: usize,
+    keys: &'a [WrittenJson<'a>],
+}

@@ -1,0 +1,8 @@
+//! Commands about the ring itself.
+
+pub(crate) mod depart;
+pub(crate) mod join;
+pub(crate) mod lookup;
+pub(crate) mod overlay;
+pub(crate) mod schema;
+pub(crate) mod status;

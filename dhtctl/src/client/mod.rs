@@ -1,0 +1,337 @@
+//! The client: calls with a deadline, over several endpoints.
+//!
+//! A call goes to the endpoint that answered last. If that one is UNAVAILABLE, a read goes on to the next endpoint. A
+//! write does so only if no connection came about, because then it surely was not sent; otherwise it may have been
+//! carried out, and the caller is told ([`Error::may_have_executed`]) rather than served twice.
+
+mod endpoint;
+mod stream;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dhtd_proto::v1::{
+    DeleteRequest, DeleteResponse, DepartRequest, DepartResponse, ExportRequest, ExportResponse, GetRequest,
+    GetResponse, JoinRequest, JoinResponse, LookupRequest, LookupResponse, OverlayRequest, OverlayResponse, PutRequest,
+    PutResponse, StatusRequest, StatusResponse, kv_service_client::KvServiceClient, lookup_request::Target,
+    ring_service_client::RingServiceClient,
+};
+use tokio::time::Instant;
+use tonic::{Code, Request, Response, Status, transport::Channel};
+
+use self::endpoint::Endpoint;
+pub use self::stream::Messages;
+use crate::error::{Access, Error};
+
+/// A message may hold a value of the largest size that a peer can be configured for, and a page of an export.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// How a client behaves; the default is what the command-line tool uses.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a call may take, over all endpoints tried. The peer is told (`grpc-timeout`), and the call ends here
+    /// whether it answers or not. In a stream it bounds the wait for each message.
+    pub timeout: Duration,
+    /// How long connecting to one endpoint may take, within `timeout`.
+    pub connect_timeout: Duration,
+}
+
+impl Default for Options {
+    /// Guesses: 5 s outlasts the detection of a dead peer several times; 2 s outlasts one lost SYN.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), connect_timeout: Duration::from_secs(2) }
+    }
+}
+
+/// A connection to a ring. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    endpoints: Arc<[Endpoint]>,
+    /// The index of the endpoint to try first, shared by all clones.
+    preferred: Arc<AtomicUsize>,
+    options: Options,
+}
+
+impl Client {
+    /// Connects to the first of `endpoints` (`HOST:PORT` or `http://HOST:PORT`) that can be reached.
+    ///
+    /// # Errors
+    /// Usage if there is no endpoint or one is malformed; unavailable if none can be reached.
+    pub async fn connect(endpoints: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, Error> {
+        Self::connect_with(endpoints, Options::default()).await
+    }
+
+    /// As [`Client::connect`], with other options than the default ones.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_with(
+        endpoints: impl IntoIterator<Item = impl AsRef<str>>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let client = Self::lazy(endpoints, options)?;
+        client.ready().await?;
+        Ok(client)
+    }
+
+    /// As [`Client::connect`], but connects with the first call.
+    ///
+    /// # Errors
+    /// Usage if there is no endpoint or one is malformed.
+    pub fn lazy(endpoints: impl IntoIterator<Item = impl AsRef<str>>, options: Options) -> Result<Self, Error> {
+        let endpoints: Vec<_> =
+            endpoints.into_iter().map(|endpoint| Endpoint::new(endpoint.as_ref())).collect::<Result<_, _>>()?;
+        if endpoints.is_empty() {
+            return Err(Error::usage("no endpoint is given"));
+        }
+        Ok(Self { endpoints: endpoints.into(), preferred: Arc::default(), options })
+    }
+
+    /// Waits for a connection to any of the endpoints.
+    ///
+    /// # Errors
+    /// Unavailable if none can be reached.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.channel(Instant::now() + self.options.timeout, 0).await.map(drop)
+    }
+
+    /// The same client with another deadline for its calls.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// A client with the same options that asks the peer at `endpoint`, and only that one.
+    ///
+    /// # Errors
+    /// Usage if the endpoint is malformed.
+    pub fn only(&self, endpoint: &str) -> Result<Self, Error> {
+        Self::lazy([endpoint], self.options.clone())
+    }
+
+    /// The endpoints, as `HOST:PORT`, in the order in which they were given.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().map(Endpoint::address)
+    }
+
+    /// Writes `value` under `key`, and answers once `min_durable` replicas have it on disk (0 means 1).
+    ///
+    /// # Errors
+    /// See [`Error`]; check [`Error::may_have_executed`].
+    pub async fn put(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        min_durable: u32,
+    ) -> Result<PutResponse, Error> {
+        let request = PutRequest { key: key.into(), value: value.into(), min_durable };
+        self.call(Access::Write, request, |channel, request| async { kv(channel).put(request).await }).await
+    }
+
+    /// Reads `key`; none if there is no such key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<GetResponse>, Error> {
+        let request = GetRequest { key: key.into() };
+        let answer =
+            self.call(Access::Read, request, |channel, request| async { kv(channel).get(request).await }).await;
+        match answer {
+            Ok(record) => Ok(Some(record)),
+            Err(error) if is_missing_key(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes `key`. That it was not there is no error; the answer says whether it was.
+    ///
+    /// # Errors
+    /// See [`Error`]; check [`Error::may_have_executed`].
+    pub async fn delete(&self, key: impl Into<Bytes>, min_durable: u32) -> Result<DeleteResponse, Error> {
+        let request = DeleteRequest { key: key.into(), min_durable };
+        self.call(Access::Write, request, |channel, request| async { kv(channel).delete(request).await }).await
+    }
+
+    /// Every key of the ring, each once, in no promised order.
+    ///
+    /// # Errors
+    /// See [`Error`]. Once the stream is there it does not move to another endpoint.
+    pub async fn export(&self) -> Result<Messages<ExportResponse>, Error> {
+        let start = |channel: Channel, request| async move { kv(channel).export(Request::new(request)).await };
+        self.stream(Access::Read, Some(self.options.timeout), ExportRequest {}, start).await
+    }
+
+    /// What the asked peer is, what it holds and how it fares.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn status(&self) -> Result<StatusResponse, Error> {
+        let request = StatusRequest {};
+        self.call(Access::Read, request, |channel, request| async { ring(channel).status(request).await }).await
+    }
+
+    /// The asked peer's nodes and the peers it knows. [`crate::overlay::crawl`] puts those of all peers together.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn overlay(&self) -> Result<OverlayResponse, Error> {
+        let request = OverlayRequest {};
+        self.call(Access::Read, request, |channel, request| async { ring(channel).overlay(request).await }).await
+    }
+
+    /// Who owns a key or an identifier, and the way there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn lookup(&self, target: Target) -> Result<LookupResponse, Error> {
+        let request = LookupRequest { target: Some(target) };
+        self.call(Access::Read, request, |channel, request| async { ring(channel).lookup(request).await }).await
+    }
+
+    /// Tells the asked peer to join a ring through `seeds` (`HOST:PORT`), and waits until it is a member.
+    ///
+    /// # Errors
+    /// See [`Error`]. After a time-out the peer goes on joining.
+    pub async fn join(&self, seeds: Vec<String>) -> Result<JoinResponse, Error> {
+        let request = JoinRequest { seeds };
+        self.call(Access::Write, request, |channel, request| async { ring(channel).join(request).await }).await
+    }
+
+    /// Tells the asked peer to hand everything over and to go. The last message has `done`. Handing over takes as long
+    /// as it takes, so there is no deadline; a connection that is gone is noticed by keepalive.
+    ///
+    /// # Errors
+    /// See [`Error`]. Whoever stops listening does not stop the peer.
+    pub async fn depart(&self) -> Result<Messages<DepartResponse>, Error> {
+        let start = |channel: Channel, request| async move { ring(channel).depart(Request::new(request)).await };
+        self.stream(Access::Write, None, DepartRequest {}, start).await
+    }
+
+    /// One unary call, within the deadline, over as many endpoints as its nature allows.
+    async fn call<Q: Clone, R, F>(
+        &self,
+        access: Access,
+        message: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let deadline = Instant::now() + self.options.timeout;
+        let mut tried = 0;
+        loop {
+            let (index, channel) = self.channel(deadline, tried).await?;
+            let address = self.endpoints[index].address();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut request = Request::new(message.clone());
+            request.set_timeout(left);
+            let answer = match tokio::time::timeout_at(deadline, send(channel, request)).await {
+                Ok(answer) => answer.map_err(|status| Error::from_status(address, access, &status)),
+                Err(_) => Err(Error::deadline(address, access, self.options.timeout)),
+            };
+            tried = match self.next_attempt(index, tried, access, answer)? {
+                Attempt::Done(response) => return Ok(response.into_inner()),
+                Attempt::Again(tried) => tried,
+            };
+        }
+    }
+
+    /// Opens a stream of messages. `idle` bounds the wait for its beginning and for each message.
+    async fn stream<Q: Clone, R, F>(
+        &self,
+        access: Access,
+        idle: Option<Duration>,
+        message: Q,
+        start: impl Fn(Channel, Q) -> F,
+    ) -> Result<Messages<R>, Error>
+    where
+        F: Future<Output = Result<Response<tonic::Streaming<R>>, Status>>,
+    {
+        let mut tried = 0;
+        loop {
+            let (index, channel) = self.channel(Instant::now() + self.options.timeout, tried).await?;
+            let address = self.endpoints[index].address();
+            let answer = stream::within(idle, address, access, start(channel, message.clone())).await;
+            tried = match self.next_attempt(index, tried, access, answer)? {
+                Attempt::Done(response) => {
+                    return Ok(Messages::new(response.into_inner(), address.to_owned(), access, idle));
+                }
+                Attempt::Again(tried) => tried,
+            };
+        }
+    }
+
+    /// Whether the call is over. If it is to be tried elsewhere, this says how many endpoints have been tried.
+    fn next_attempt<T>(
+        &self,
+        index: usize,
+        tried: usize,
+        access: Access,
+        answer: Result<T, Error>,
+    ) -> Result<Attempt<T>, Error> {
+        let error = match answer {
+            Ok(response) => return Ok(Attempt::Done(response)),
+            Err(error) => error,
+        };
+        if matches!(error.code(), Some(Code::Unavailable | Code::DeadlineExceeded)) {
+            self.avoid(index);
+        }
+        let elsewhere = error.code() == Some(Code::Unavailable) && tried + 1 < self.endpoints.len();
+        if elsewhere && (access == Access::Read || error.is_not_connected()) {
+            return Ok(Attempt::Again(tried + 1));
+        }
+        Err(error)
+    }
+
+    /// A connection to the preferred endpoint or, failing that, to one of the others; `tried` have been already.
+    async fn channel(&self, deadline: Instant, tried: usize) -> Result<(usize, Channel), Error> {
+        let count = self.endpoints.len();
+        let mut tried = tried;
+        loop {
+            let index = self.preferred.load(Ordering::Relaxed) % count;
+            // So that an endpoint that does not answer at all leaves time for the others.
+            let share = deadline.saturating_duration_since(Instant::now())
+                / u32::try_from(count.saturating_sub(tried)).unwrap_or(u32::MAX).max(1);
+            match self.endpoints[index].channel(share.min(self.options.connect_timeout)).await {
+                Ok(channel) => return Ok((index, channel)),
+                Err(error) => {
+                    self.avoid(index);
+                    tried += 1;
+                    if tried >= count {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Prefers the endpoint after `index`, unless a concurrent call has moved on already.
+    fn avoid(&self, index: usize) {
+        let next = (index + 1) % self.endpoints.len();
+        _ = self.preferred.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+enum Attempt<T> {
+    Done(T),
+    Again(usize),
+}
+
+fn kv(channel: Channel) -> KvServiceClient<Channel> {
+    KvServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+fn ring(channel: Channel) -> RingServiceClient<Channel> {
+    RingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+fn is_missing_key(error: &Error) -> bool {
+    error.code() == Some(Code::NotFound) && error.reason().is_none_or(|reason| reason == "KEY_NOT_FOUND")
+}

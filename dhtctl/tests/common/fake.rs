@@ -1,0 +1,300 @@
+//! The fake peer.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use dhtctl::proto::{
+    DeleteRequest, DeleteResponse, DepartRequest, DepartResponse, ExportRequest, ExportResponse, Finger, GetRequest,
+    GetResponse, Hop, HopReason, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse, Mode,
+    Node, NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring, StatusRequest,
+    StatusResponse, Version,
+    kv_service_server::{KvService, KvServiceServer},
+    lookup_request::Target,
+    ring_service_server::{RingService, RingServiceServer},
+};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::watch,
+};
+use tokio_stream::iter;
+use tonic::{Code, Request, Response, Status, transport::server::TcpIncoming};
+use tonic_types::{ErrorDetails, StatusExt};
+
+type Answer<T> = Result<Response<T>, Status>;
+type Messages<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
+
+/// A running fake peer; it stops when it is dropped.
+pub(crate) struct Fake {
+    pub(crate) address: String,
+    pub(crate) state: Arc<State>,
+    /// Its own, so that it takes its connections with it, as a process does.
+    runtime: Option<Runtime>,
+}
+
+/// What it holds and how it behaves.
+pub(crate) struct State {
+    pub(crate) store: Mutex<BTreeMap<Bytes, Bytes>>,
+    /// Answers to give to the next puts instead of carrying them out.
+    pub(crate) refusals: Mutex<VecDeque<Status>>,
+    /// While this is false puts wait.
+    pub(crate) open: watch::Sender<bool>,
+    /// Puts that have arrived.
+    pub(crate) arrived: watch::Sender<usize>,
+    /// The answer to every read, if it is to be refused.
+    pub(crate) read_refusal: Mutex<Option<Status>>,
+    pub(crate) overlay: Mutex<OverlayResponse>,
+    pub(crate) joined_through: Mutex<Vec<String>>,
+    pub(crate) departed: Mutex<bool>,
+    pub(crate) last_min_durable: Mutex<u32>,
+}
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    pub(crate) async fn start_at(address: &str) -> Self {
+        let listener = std::net::TcpListener::bind(address).expect("the port is free");
+        listener.set_nonblocking(true).expect("it can wait");
+        let address = listener.local_addr().expect("it has an address").to_string();
+        let state = Arc::new(State::new(&address));
+        let services = Service(Arc::clone(&state));
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("the listener is fine");
+            let server = tonic::transport::Server::builder()
+                .add_service(KvServiceServer::new(services.clone()))
+                .add_service(RingServiceServer::new(services))
+                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+            server.await.expect("the server runs");
+        });
+        Self { address, state, runtime: Some(runtime) }
+    }
+
+    /// `count` peers in an ideal ring, with two nodes each.
+    pub(crate) async fn ring(count: u8) -> Vec<Self> {
+        let mut fakes = Vec::new();
+        for _ in 0..count {
+            fakes.push(Self::start().await);
+        }
+        let nodes: Vec<Node> = (0..2 * count).map(|i| node(i, i % count, &fakes[usize::from(i % count)])).collect();
+        let peers: Vec<Peer> = (0..count).map(|i| peer(i, &fakes[usize::from(i)].address)).collect();
+        for i in 0..count {
+            *locked(&fakes[usize::from(i)].state.overlay) = OverlayResponse {
+                peer: Some(peers[usize::from(i)].clone()),
+                ring: Some(ring()),
+                phase: PeerPhase::Member.into(),
+                nodes: (0..nodes.len()).filter(|n| nodes[*n].peer_id[0] == i).map(|n| state_of(n, &nodes)).collect(),
+                peers: peers.iter().map(known).collect(),
+            };
+        }
+        fakes
+    }
+
+    pub(crate) fn stored(&self) -> BTreeMap<Bytes, Bytes> {
+        locked(&self.state.store).clone()
+    }
+
+    pub(crate) fn put(&self, key: &[u8], value: &[u8]) {
+        locked(&self.state.store).insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+    }
+
+    pub(crate) fn refuse(&self, times: usize, code: Code, reason: &str) {
+        locked(&self.state.refusals).extend((0..times).map(|_| refusal(code, reason)));
+    }
+
+    /// Returns once `count` puts have arrived.
+    pub(crate) async fn wait_for_puts(&self, count: usize) {
+        let mut arrived = self.state.arrived.subscribe();
+        arrived.wait_for(|arrived| *arrived >= count).await.expect("the state lives on");
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder has panicked")
+}
+
+pub(crate) fn refusal(code: Code, reason: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "dhtd", std::collections::HashMap::new());
+    Status::with_error_details(code, "refused by the test", details)
+}
+
+pub(crate) fn known(peer: &Peer) -> KnownPeer {
+    KnownPeer { peer: Some(peer.clone()), alive: true, round_trip_us: 250 }
+}
+
+pub(crate) fn peer(index: u8, address: &str) -> Peer {
+    Peer { id: vec![index; 16].into(), address: address.into(), incarnation: 1, nodes: 2, leaving: false }
+}
+
+fn ring() -> Ring {
+    Ring { id: vec![7; 16].into(), replicas: 3, slot_bits: 10, mode: Mode::Eventual.into() }
+}
+
+/// Node `place` of the ring, 1/16 of the circle after the one before.
+fn node(place: u8, peer: u8, host: &Fake) -> Node {
+    let mut id = vec![0; 20];
+    id[0] = place * 16;
+    Node { id: id.into(), peer_id: vec![peer; 16].into(), index: place.into(), address: host.address.clone() }
+}
+
+fn state_of(index: usize, nodes: &[Node]) -> NodeState {
+    let at = |offset: usize| nodes[(index + offset) % nodes.len()].clone();
+    NodeState {
+        node: Some(at(0)),
+        member: true,
+        predecessor: Some(at(nodes.len() - 1)),
+        successors: vec![at(1), at(2)],
+        fingers: vec![Finger { bit: 156, node: Some(at(1)) }, Finger { bit: 157, node: Some(at(2)) }],
+    }
+}
+
+impl State {
+    fn new(address: &str) -> Self {
+        let alone = peer(0, address);
+        let overlay = OverlayResponse {
+            peer: Some(alone.clone()),
+            ring: None,
+            phase: PeerPhase::Idle.into(),
+            nodes: vec![],
+            peers: vec![known(&alone)],
+        };
+        Self {
+            store: Mutex::default(),
+            refusals: Mutex::default(),
+            open: watch::Sender::new(true),
+            arrived: watch::Sender::new(0),
+            read_refusal: Mutex::default(),
+            overlay: Mutex::new(overlay),
+            joined_through: Mutex::default(),
+            departed: Mutex::default(),
+            last_min_durable: Mutex::default(),
+        }
+    }
+
+    fn check_read(&self) -> Result<(), Status> {
+        locked(&self.read_refusal).clone().map_or(Ok(()), Err)
+    }
+}
+
+#[derive(Clone)]
+struct Service(Arc<State>);
+
+fn version() -> Option<Version> {
+    Some(Version { clock: 1_700_000_000_000 << 16 | 3, peer_id: vec![0xab; 16].into() })
+}
+
+#[tonic::async_trait]
+impl KvService for Service {
+    async fn put(&self, request: Request<PutRequest>) -> Answer<PutResponse> {
+        let request = request.into_inner();
+        self.0.arrived.send_modify(|arrived| *arrived += 1);
+        let mut open = self.0.open.subscribe();
+        open.wait_for(|open| *open).await.map_err(|_| Status::internal("the gate is gone"))?;
+        if let Some(refusal) = locked(&self.0.refusals).pop_front() {
+            return Err(refusal);
+        }
+        *locked(&self.0.last_min_durable) = request.min_durable;
+        let existed = locked(&self.0.store).insert(request.key, request.value).is_some();
+        Ok(Response::new(PutResponse { version: version(), durable: request.min_durable.max(1), existed }))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {
+        self.0.check_read()?;
+        let value = locked(&self.0.store).get(&request.into_inner().key).cloned();
+        let value = value.ok_or_else(|| refusal(Code::NotFound, "KEY_NOT_FOUND"))?;
+        Ok(Response::new(GetResponse { value, version: version() }))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
+        let existed = locked(&self.0.store).remove(&request.into_inner().key).is_some();
+        Ok(Response::new(DeleteResponse { version: version(), durable: 1, existed }))
+    }
+
+    type ExportStream = Messages<ExportResponse>;
+
+    async fn export(&self, _: Request<ExportRequest>) -> Answer<Self::ExportStream> {
+        self.0.check_read()?;
+        let items: Vec<KeyValue> = locked(&self.0.store)
+            .iter()
+            .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone(), version: version() })
+            .collect();
+        let pages: Vec<_> = items.chunks(7).map(|page| Ok(ExportResponse { items: page.to_vec() })).collect();
+        Ok(Response::new(iter(pages)))
+    }
+}
+
+#[tonic::async_trait]
+impl RingService for Service {
+    async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
+        self.0.check_read()?;
+        let overlay = locked(&self.0.overlay).clone();
+        Ok(Response::new(StatusResponse {
+            peer: overlay.peer,
+            ring: overlay.ring,
+            phase: overlay.phase,
+            uptime_seconds: 3600,
+            slots_held: 1024,
+            slots_syncing: 2,
+            keys: locked(&self.0.store).len() as u64,
+            disk_bytes: 123_456_789,
+            transfers: 1,
+            version: "0.1.0".into(),
+        }))
+    }
+
+    async fn overlay(&self, _: Request<OverlayRequest>) -> Answer<OverlayResponse> {
+        self.0.check_read()?;
+        Ok(Response::new(locked(&self.0.overlay).clone()))
+    }
+
+    async fn lookup(&self, request: Request<LookupRequest>) -> Answer<LookupResponse> {
+        let overlay = locked(&self.0.overlay).clone();
+        let nodes: Vec<Node> = overlay.nodes.iter().filter_map(|state| state.node.clone()).collect();
+        let hop = |node: &Node, reason: HopReason, finger_bit, round_trip_us| Hop {
+            node: Some(node.clone()),
+            reason: reason.into(),
+            finger_bit,
+            round_trip_us,
+        };
+        let id = match request.into_inner().target {
+            Some(Target::Id(id)) => id,
+            Some(Target::Key(_)) => Bytes::from(vec![0xaa; 20]),
+            None => return Err(refusal(Code::InvalidArgument, "TARGET_MISSING")),
+        };
+        Ok(Response::new(LookupResponse {
+            id,
+            owner: nodes.last().cloned(),
+            hops: vec![hop(&nodes[0], HopReason::Start, 0, 0), hop(&nodes[1], HopReason::Finger, 157, 310)],
+            timeouts: 1,
+            elapsed_us: 1250,
+            slot: 682,
+            home_group: overlay.peer.into_iter().collect(),
+        }))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Answer<JoinResponse> {
+        *locked(&self.0.joined_through) = request.into_inner().seeds;
+        Ok(Response::new(JoinResponse { ring: Some(ring()) }))
+    }
+
+    type DepartStream = Messages<DepartResponse>;
+
+    async fn depart(&self, _: Request<DepartRequest>) -> Answer<Self::DepartStream> {
+        *locked(&self.0.departed) = true;
+        let left = |slots_left, done| Ok(DepartResponse { slots_left, slots_total: 10, done });
+        Ok(Response::new(iter(vec![left(10, false), left(4, false), left(0, true)])))
+    }
+}
