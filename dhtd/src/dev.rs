@@ -27,7 +27,9 @@ use crate::config::{DevArgs, RoutingArg};
 #[derive(Debug, Error)]
 pub enum DevError {
     /// A port is taken; nothing was started.
-    #[error("port {port} is taken: {source}\nhint: stop what listens there, or choose other ports with --port; nothing was started")]
+    #[error(
+        "port {port} is taken: {source}\nhint: stop what listens there, or choose other ports with --port; nothing was started"
+    )]
     Port {
         /// Which.
         port: u16,

@@ -26,7 +26,9 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match args.command {
             Command::Run(args) => run(args).await,
-            Command::Dev(args) => dev::run(args).await.map_or_else(|error| fail(&error.to_string(), 1), |()| ExitCode::SUCCESS),
+            Command::Dev(args) => {
+                dev::run(args).await.map_or_else(|error| fail(&error.to_string(), 1), |()| ExitCode::SUCCESS)
+            }
         }
     });
     // A read of standard input may never end; nothing waits for it.
@@ -45,7 +47,8 @@ async fn run(args: RunArgs) -> ExitCode {
         Err(error) => return fail(&error.to_string(), code_of(&error)),
     };
     tracing::info!(address = %server.address(), "serving");
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return fail("cannot listen to signals", EX_OSERR);
     };
     tokio::select! {

@@ -58,7 +58,9 @@ pub enum ServerError {
         source: EngineError,
     },
     /// Nothing says how to get into a ring.
-    #[error("{0} belongs to no ring yet\nhint: say --bootstrap to found one, --join HOST:PORT to join one, or --idle to wait for dhtctl join")]
+    #[error(
+        "{0} belongs to no ring yet\nhint: say --bootstrap to found one, --join HOST:PORT to join one, or --idle to wait for dhtctl join"
+    )]
     NoRing(String),
     /// What was asked for is not what the ring is.
     #[error("{dir} was asked for {what}\nhint: leave the flag out; what a ring was founded with does not change")]
@@ -181,12 +183,7 @@ fn begin(config: &Config, dir: &DataDir) -> Result<Begin, ServerError> {
 
 fn describe(config: &Config, dir: &DataDir, address: SocketAddr) -> Peer {
     let identity = dir.identity();
-    // With port 0 the system has chosen one.
-    let advertise = if config.listen.port() == 0 && *config.advertise == *config.listen.to_string() {
-        address.to_string().into()
-    } else {
-        config.advertise.clone()
-    };
+    let advertise = config.advertise.clone().unwrap_or_else(|| address.to_string().into());
     let id = dht_core::ring::PeerId::new(identity.peer_id);
     Peer { id, address: advertise, incarnation: identity.incarnation, nodes: 0, leaving: false }
 }
@@ -248,7 +245,8 @@ async fn serve(
     let reporting = tokio::spawn(async move {
         loop {
             let member = matches!(*phases.borrow_and_update(), Phase::Member | Phase::Island);
-            let status = if member { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+            let status =
+                if member { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
             health.set_service_status("", status).await;
             if phases.changed().await.is_err() {
                 return;

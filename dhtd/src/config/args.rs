@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, global = true, env = "DHTD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// What is logged: a level, or targets with levels (`dhtd=debug,h2=warn`).
-    #[arg(long, global = true, env = "DHTD_LOG", default_value = "info")]
+    #[arg(long, global = true, env = "DHTD_LOG", default_value = "info,fjall=warn,lsm_tree=warn")]
     pub log: String,
 }
 

@@ -19,8 +19,8 @@ use crate::storage::FsyncPolicy;
 pub struct Config {
     /// Where the peer listens.
     pub listen: SocketAddr,
-    /// HOST:PORT under which others reach it.
-    pub advertise: Arc<str>,
+    /// HOST:PORT under which others reach it, if it is not the address that it listens on.
+    pub advertise: Option<Arc<str>>,
     /// Everything that it keeps.
     pub data_dir: PathBuf,
     /// How it gets into a ring if its data directory belongs to none.
@@ -63,10 +63,14 @@ pub struct Founding {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// Everyone on the network could read and change the data.
-    #[error("{0} is not a loopback address, and there is no encryption or authentication yet: anyone who reaches it can read and change everything\nhint: listen on 127.0.0.1, or say --insecure if the network is yours alone")]
+    #[error(
+        "{0} is not a loopback address, and there is no encryption or authentication yet: anyone who reaches it can read and change everything\nhint: listen on 127.0.0.1, or say --insecure if the network is yours alone"
+    )]
     Insecure(SocketAddr),
     /// Others cannot reach 0.0.0.0.
-    #[error("{0} is no address that other peers can reach\nhint: say --advertise HOST:PORT as other peers reach this one")]
+    #[error(
+        "{0} is no address that other peers can reach\nhint: say --advertise HOST:PORT as other peers reach this one"
+    )]
     Unspecified(String),
     /// It is no HOST:PORT.
     #[error("{0:?} is not HOST:PORT with a port from 1 to 65535")]
@@ -93,7 +97,9 @@ impl Founding {
         let slot_bits = self.slot_bits.filter(|b| *b != ring.slot_bits);
         match (replicas, slot_bits) {
             (Some(k), _) => Some(format!("--replicas {k}, but its ring was founded with {}", ring.replicas)),
-            (_, Some(b)) => Some(format!("--slot-bits {}, but its ring was founded with {}", b.bits(), ring.slot_bits.bits())),
+            (_, Some(b)) => {
+                Some(format!("--slot-bits {}, but its ring was founded with {}", b.bits(), ring.slot_bits.bits()))
+            }
             _ => None,
         }
     }
@@ -106,10 +112,12 @@ impl TryFrom<RunArgs> for Config {
         if !args.listen.ip().is_loopback() && !args.insecure {
             return Err(ConfigError::Insecure(args.listen));
         }
-        let advertise = args.advertise.unwrap_or_else(|| args.listen.to_string());
-        check_address(&advertise)?;
-        if advertise.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified()) {
-            return Err(ConfigError::Unspecified(advertise));
+        if let Some(advertise) = &args.advertise {
+            check_address(advertise)?;
+        }
+        let reached_at = args.advertise.clone().unwrap_or_else(|| args.listen.to_string());
+        if reached_at.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified()) {
+            return Err(ConfigError::Unspecified(reached_at));
         }
         args.join.iter().try_for_each(|seed| check_address(seed))?;
         if !(1..=MAX_NODES).contains(&args.nodes) {
@@ -133,7 +141,7 @@ impl TryFrom<RunArgs> for Config {
         }
         Ok(Self {
             listen: args.listen,
-            advertise: advertise.into(),
+            advertise: args.advertise.map(Into::into),
             data_dir: args.data_dir,
             start,
             founding,
@@ -178,7 +186,7 @@ mod tests {
         let unspecified = config(&["--listen", "0.0.0.0:7400", "--insecure"]);
         assert!(matches!(unspecified, Err(ConfigError::Unspecified(_))));
         let named = config(&["--listen", "0.0.0.0:7400", "--insecure", "--advertise", "a.example:7400"]);
-        assert_eq!(&*named.expect("it is a name").advertise, "a.example:7400");
+        assert_eq!(named.expect("it is a name").advertise, Some("a.example:7400".into()));
     }
 
     #[test]

@@ -382,9 +382,8 @@ impl Control {
     }
 
     fn depart(&mut self, reply: oneshot::Sender<Result<mpsc::Receiver<Progress>, DepartError>>) {
-        let others = self.overlay.peers().any(|known| {
-            known.health.usable() && known.peer.nodes > 0 && !known.peer.leaving
-        });
+        let others =
+            self.overlay.peers().any(|known| known.health.usable() && known.peer.nodes > 0 && !known.peer.leaving);
         let refusal = match self.overlay.phase() {
             Phase::Member | Phase::Island if others => None,
             Phase::Member | Phase::Island => Some(DepartError::LastPeer),

@@ -177,7 +177,6 @@ impl Shards {
     }
 }
 
-
 fn not_a_record(what: &str) -> EngineError {
     EngineError::Corrupt { what: format!("the store holds {what} that no dhtd peer has written") }
 }

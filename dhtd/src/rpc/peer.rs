@@ -128,19 +128,16 @@ impl PeerApi {
 fn check_ring(shared: &Shared, theirs: &[u8]) -> Result<(), Status> {
     let ours = shared.routes.load().ring.map(|ring| ring.id);
     match (ours, wire::ring_id(theirs)?) {
-        (Some(ours), Some(theirs)) if ours != theirs => {
-            Err(refused("WRONG_RING", "this peer belongs to another ring: check the seeds and the data directory".into()))
-        }
+        (Some(ours), Some(theirs)) if ours != theirs => Err(refused(
+            "WRONG_RING",
+            "this peer belongs to another ring: check the seeds and the data directory".into(),
+        )),
         _ => Ok(()),
     }
 }
 
 /// Works on all calls of a message at once; the replies go out together with whatever else is done by then.
-fn answer_all(
-    coordinator: &Coordinator,
-    calls: Vec<PeerCall>,
-    replies: &mpsc::Sender<Result<CallResponse, Status>>,
-) {
+fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &mpsc::Sender<Result<CallResponse, Status>>) {
     let (pushes, others): (Vec<PeerCall>, Vec<PeerCall>) =
         calls.into_iter().partition(|call| matches!(call.call, Some(Call::Push(_))));
     if !pushes.is_empty() {

@@ -69,7 +69,8 @@ impl RingService for RingApi {
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let (metadata, _, JoinRequest { seeds }) = request.into_parts();
-        let seeds = if seeds.is_empty() { self.seeds.clone() } else { seeds.iter().map(|s| s.as_str().into()).collect() };
+        let seeds =
+            if seeds.is_empty() { self.seeds.clone() } else { seeds.iter().map(|s| s.as_str().into()).collect() };
         deadline::within(&metadata, async {
             let (reply, answer) = oneshot::channel();
             self.control.send(Command::Join(seeds, reply)).await;
@@ -103,9 +104,8 @@ impl RingApi {
         let shards = self.shared.shards.get();
         let held: Vec<_> = shards.map(|shards| shards.table().held().collect()).unwrap_or_default();
         let routes = self.shared.routes.load_full();
-        let own = routes.own_slots().filter(|slot| {
-            shards.is_some_and(|shards| shards.table().digest(*slot).is_empty())
-        });
+        let own =
+            routes.own_slots().filter(|slot| shards.is_some_and(|shards| shards.table().digest(*slot).is_empty()));
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Ok(StatusResponse {
             peer: Some(wire::peer(&me)),

@@ -165,9 +165,13 @@ mod tests {
 
     #[test]
     fn what_another_peer_refused_keeps_its_code_and_reason() {
-        let failure = v1::Failure { code: Code::FailedPrecondition.into(), reason: "TOO_FEW_PEERS".into(), message: "m".into() };
+        let failure =
+            v1::Failure { code: Code::FailedPrecondition.into(), reason: "TOO_FEW_PEERS".into(), message: "m".into() };
         let status = Status::from(OperationError::Remote(failure));
         assert_eq!(status.code(), Code::FailedPrecondition);
-        assert_eq!(status.get_error_details().error_info().map(|info| info.reason.clone()), Some("TOO_FEW_PEERS".into()));
+        assert_eq!(
+            status.get_error_details().error_info().map(|info| info.reason.clone()),
+            Some("TOO_FEW_PEERS".into())
+        );
     }
 }

@@ -85,13 +85,7 @@ impl Calls {
     ///
     /// # Errors
     /// If there is no answer, or the peer refuses.
-    pub async fn call(
-        &self,
-        address: &Arc<str>,
-        lane: Lane,
-        call: Call,
-        limit: Duration,
-    ) -> Result<Reply, CallError> {
+    pub async fn call(&self, address: &Arc<str>, lane: Lane, call: Call, limit: Duration) -> Result<Reply, CallError> {
         let (answer, answered) = oneshot::channel();
         let sender = self.lane(address, lane);
         let exchange = async {
@@ -202,7 +196,9 @@ impl Operator {
 /// Roughly: what counts are keys and values.
 fn size_of_call(call: &Call) -> usize {
     match call {
-        Call::Push(push) => push.records.iter().map(|r| r.key.len() + r.value.as_ref().map_or(0, |v| v.len()) + 64).sum(),
+        Call::Push(push) => {
+            push.records.iter().map(|r| r.key.len() + r.value.as_ref().map_or(0, |v| v.len()) + 64).sum()
+        }
         Call::Write(write) => write.key.len() + write.value.as_ref().map_or(0, |v| v.len()) + 32,
         Call::Read(read) => read.key.len() + 32,
     }

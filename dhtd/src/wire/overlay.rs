@@ -84,9 +84,7 @@ fn encode_body(body: &Body, names: &Names) -> pb::Body {
             to: names.node(to),
             successors: names.nodes(successors),
         }),
-        Body::Changed { from, to } => {
-            pb::Body::Changed(v1::Changed { from: names.node(from), to: names.node(to) })
-        }
+        Body::Changed { from, to } => pb::Body::Changed(v1::Changed { from: names.node(from), to: names.node(to) }),
         Body::Home(homes) => {
             pb::Body::Homes(v1::Homes { homes: homes.iter().map(|home| encode_home(home, names)).collect() })
         }
@@ -258,7 +256,10 @@ fn decode_id(bytes: &[u8]) -> Result<Id, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use dht_core::{overlay::RingId, ring::{PeerId, SlotBits}};
+    use dht_core::{
+        overlay::RingId,
+        ring::{PeerId, SlotBits},
+    };
 
     use super::*;
 
@@ -281,7 +282,8 @@ mod tests {
         let (asker, target) = (peer(2), Id::of_key(b"k"));
         let find = Find { id, asker, target, purpose: Purpose::Predecessor, hops: hops.clone(), timeouts: 1 };
         let (node, successors) = (a, vec![b, c]);
-        let found = Found { id, node, successors: successors.clone(), home: Some(home.clone()), ring, hops, timeouts: 0 };
+        let found =
+            Found { id, node, successors: successors.clone(), home: Some(home.clone()), ring, hops, timeouts: 0 };
         vec![
             Body::Ping { nonce: 7 },
             Body::Pong { nonce: 7 },
@@ -312,11 +314,11 @@ mod tests {
 
     #[test]
     fn a_message_that_names_an_undescribed_peer_is_refused() {
-        let message = Message { sender: peer(1), about: Vec::new(), body: Body::Notify {
-            from: Node::of(peer(1).id, 0),
-            to: Node::of(peer(2).id, 0),
-            successors: Vec::new(),
-        } };
+        let message = Message {
+            sender: peer(1),
+            about: Vec::new(),
+            body: Body::Notify { from: Node::of(peer(1).id, 0), to: Node::of(peer(2).id, 0), successors: Vec::new() },
+        };
         assert!(decode(&peer(1), encode(&message, None)).is_err());
     }
 }

@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn every_message_reads_back() {
-        let slots = vec![(Slot(3), SlotDigest { sum: 1 << 100, records: 2, values: 0 }), (Slot(9), SlotDigest::default())];
+        let slots =
+            vec![(Slot(3), SlotDigest { sum: 1 << 100, records: 2, values: 0 }), (Slot(9), SlotDigest::default())];
         for message in [Message::Compare(slots.clone()), Message::Compared(slots), Message::Pushed(vec![Slot(1)])] {
             assert_eq!(decode(encode(&message)), Ok(message));
         }
@@ -60,6 +61,8 @@ mod tests {
     #[test]
     fn a_digest_of_the_wrong_length_is_refused() {
         let slots = vec![v1::SlotDigest { slot: 1, sum: Bytes::from_static(b"short"), records: 1 }];
-        assert!(decode(v1::PeerMessage { peers: Vec::new(), body: Some(Body::Compare(v1::Compare { slots })) }).is_err());
+        assert!(
+            decode(v1::PeerMessage { peers: Vec::new(), body: Some(Body::Compare(v1::Compare { slots })) }).is_err()
+        );
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! a member that is not synced      compares with every other live member; synced once it has taken all of them in
+//! a member leaves the group        nobody is synced before the others have compared: it may have told its last writes to some only
 //! a member that is synced          compares with the others now and then, and when a push to one of them failed
 //! a holder outside the home group  compares with every member; drops the slot once all of them have what it holds
 //! Compare(x's digest) at y         equal: nothing to do.   Else y pushes the slot to x, and answers, so that x pushes to y
@@ -139,6 +140,8 @@ struct Replica {
     /// Who should hold it, if known, and since when that is so.
     group: Option<Vec<PeerId>>,
     since: Duration,
+    /// Members that came into the group with its last change: nothing is sent to them before the group has settled.
+    fresh: BTreeSet<PeerId>,
     synced: bool,
     /// Members whose content has been taken in.
     merged: BTreeSet<PeerId>,
@@ -155,7 +158,12 @@ struct Replica {
 impl State {
     /// A peer that holds `stored` slots. `expected_peers` is how many others it knew when it was stopped.
     #[must_use]
-    pub fn new(config: Config, routes: Arc<Routes>, expected_peers: usize, stored: impl IntoIterator<Item = Slot>) -> Self {
+    pub fn new(
+        config: Config,
+        routes: Arc<Routes>,
+        expected_peers: usize,
+        stored: impl IntoIterator<Item = Slot>,
+    ) -> Self {
         Self {
             config,
             me: routes.me.id,
@@ -229,16 +237,19 @@ impl State {
         if replica.group == group {
             return;
         }
-        let was_member = replica.is_member(me);
-        let stays = |peer: &PeerId| group.as_ref().is_some_and(|group| group.contains(peer));
-        replica.merged.retain(stays);
-        replica.handed.retain(|peer, _| stays(peer));
-        replica.asked.retain(|peer, _| stays(peer));
+        let before: BTreeSet<PeerId> = replica.group.iter().flatten().copied().collect();
+        let after: BTreeSet<PeerId> = group.iter().flatten().copied().collect();
+        replica.merged.retain(|peer| after.contains(peer));
+        replica.handed.retain(|peer, _| after.contains(peer));
+        replica.asked.retain(|peer, _| after.contains(peer));
         replica.group = group;
         replica.since = now;
-        if !was_member || !replica.is_member(me) {
+        replica.fresh = if before.contains(&me) { &after - &before } else { after.clone() };
+        if !before.contains(&me) || !before.is_subset(&after) {
+            // A newcomer knows nothing; and whoever has left may have told its last writes to some members only.
             replica.set_synced(slot, false, &mut self.outputs);
             replica.merged.clear();
+            replica.asked.clear();
         }
     }
 
@@ -255,15 +266,15 @@ impl State {
                 gone.push(*slot);
                 continue;
             }
-            if now.saturating_sub(replica.since) < self.config.settle && !self.routes.me.leaving {
-                continue;
+            if self.routes.me.leaving || now.saturating_sub(replica.since) >= self.config.settle {
+                replica.fresh.clear();
             }
             if self.routes.home_of(*slot).is_none() {
                 located += usize::from(replica.locate(now, *slot, located, &self.config, &mut self.outputs));
             }
             let Some(group) = &replica.group else { continue };
-            let others: Vec<PeerId> =
-                group.iter().copied().filter(|p| *p != self.me && self.routes.peer(*p).is_some()).collect();
+            let known = |peer: &&PeerId| **peer != self.me && self.routes.peer(**peer).is_some();
+            let others: Vec<PeerId> = group.iter().filter(known).copied().collect();
             let wanted = if member {
                 let alone = others.len() + 1 < self.routes.ring.map_or(1, |r| r.replicas).min(self.expected_peers + 1);
                 if alone && now.saturating_sub(self.started) < self.config.lonely {
@@ -273,7 +284,7 @@ impl State {
             } else {
                 replica.to_hand_over(*slot, &others, digest, &mut self.outputs)
             };
-            for peer in wanted {
+            for peer in wanted.into_iter().filter(|peer| !replica.fresh.contains(peer)) {
                 let asked = replica.asked.get(&peer);
                 if asked.is_none_or(|asked| now.saturating_sub(*asked) >= self.config.retry_after) {
                     replica.asked.insert(peer, now);
@@ -396,7 +407,10 @@ impl Replica {
         config: &Config,
         outputs: &mut Vec<Output>,
     ) -> Vec<PeerId> {
-        if !self.synced && others.iter().all(|peer| self.merged.contains(peer)) {
+        // Who is new to the group has nothing that the others lack; but a newcomer itself needs all of them.
+        let newcomer = self.group.as_ref().is_some_and(|group| group.iter().all(|peer| self.fresh.contains(peer)));
+        let needed = |peer: &&PeerId| newcomer || !self.fresh.contains(*peer);
+        if !self.synced && others.iter().filter(needed).all(|peer| self.merged.contains(peer)) {
             self.set_synced(slot, true, outputs);
             self.next_compare = now + config.compare_every;
         }
