@@ -66,16 +66,39 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is a folder of the workspace").into()
 }
 
-/// What `git ls-files` prints. The checkout may belong to another user, as it does in many containers.
+/// What `git ls-files` prints; outside a checkout, every file that is not ignored. The checkout may belong to another
+/// user, as it does in many containers.
 pub(crate) fn list(which: &[&str]) -> Vec<String> {
+    if !root().join(".git").exists() {
+        return walk();
+    }
     let output = Command::new("git")
         .args(["-c", "safe.directory=*", "ls-files", "-z"])
         .args(which)
         .current_dir(root())
         .output()
         .expect("git is needed to know which files belong to the repository: install it");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "git ls-files: {errors}run the tests in a checkout of the repository");
+    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let names = String::from_utf8(output.stdout).expect("names of files are UTF-8");
     names.split_terminator('\0').map(Into::into).collect()
+}
+
+/// Every file below the top but those that `.gitignore` names, which knows nothing but folders at the top.
+fn walk() -> Vec<String> {
+    let ignore = fs::read_to_string(root().join(".gitignore")).unwrap_or_default();
+    let ignored: Vec<&str> = ignore.lines().map(|line| line.trim_matches('/')).collect();
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of the repository") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(root()).expect("below the top").to_string_lossy().into_owned();
+            if path.is_dir() && !ignored.contains(&name.as_str()) {
+                folders.push(path);
+            } else if path.is_file() {
+                found.push(name);
+            }
+        }
+    }
+    found
 }
