@@ -235,10 +235,13 @@ impl Control {
                 self.replication(eventual::Input::Message(from, message));
             }
             Command::Lookup(target, reply) => self.lookup(target, Waiter::Asker(reply)),
-            Command::Found(ring) => self.overlay(overlay::Input::Found(ring)),
+            Command::Found(ring) => {
+                self.know_ring(ring, true);
+                self.overlay(overlay::Input::Found(ring));
+            }
             Command::Resume(saved) => {
                 self.expected_peers = saved.peers.len();
-                self.know_ring(saved.ring);
+                self.know_ring(saved.ring, false);
                 self.overlay(overlay::Input::Resume(saved));
             }
             Command::Join(seeds, reply) => self.join(seeds, reply),
@@ -271,7 +274,7 @@ impl Control {
         match event {
             overlay::Event::Joined(ring) => {
                 tracing::info!(ring = %ring_name(&ring), "joined");
-                self.know_ring(ring);
+                self.know_ring(ring, false);
                 if let Err(error) = Membership::save_ring(&self.dir, &ring, false) {
                     tracing::error!(%error, "cannot save the ring's name: a restart will not find back into it");
                 }
@@ -298,18 +301,25 @@ impl Control {
         }
     }
 
-    /// From now on there is data.
-    fn know_ring(&mut self, ring: Ring) {
+    /// From now on there is data. Whoever founds a ring holds all of it, and there is none.
+    fn know_ring(&mut self, ring: Ring, founds: bool) {
         if self.shared.shards.get().is_some() {
             return;
         }
-        match (self.open_shards)(ring.slot_bits) {
-            Ok(shards) => {
+        let opened = (self.open_shards)(ring.slot_bits).and_then(|shards| {
+            let bases = shards.bases()?;
+            Ok((shards, bases))
+        });
+        match opened {
+            Ok((shards, bases)) => {
                 let held: Vec<Slot> = shards.table().held().map(|(slot, _)| slot).collect();
+                let bases = if founds { ring.slot_bits.iter().collect() } else { bases };
+                let notes: Vec<(Slot, bool)> = bases.iter().map(|slot| (*slot, true)).collect();
+                note_bases(&shards, &notes);
                 drop(self.shared.shards.set(Arc::new(shards)));
                 let routes = Arc::new(self.overlay.routes());
                 let (config, expected) = (self.replication_config.clone(), self.expected_peers);
-                let mut replication = eventual::State::new(config, routes, expected, held);
+                let mut replication = eventual::State::new(config, routes, expected, held, bases);
                 let outputs = replication.start(self.started.elapsed());
                 self.replication = Some(replication);
                 outputs.into_iter().for_each(|output| self.replicate(output));
@@ -321,9 +331,14 @@ impl Control {
 
     fn replication(&mut self, input: eventual::Input) {
         let Some((replication, shards)) = self.replication.as_mut().zip(self.shared.shards.get()) else { return };
-        for output in replication.handle(self.started.elapsed(), input, &**shards.table()) {
-            self.replicate(output);
-        }
+        let outputs = replication.handle(self.started.elapsed(), input, &**shards.table());
+        let basis = |output: &eventual::Output| match output {
+            eventual::Output::Basis(slot, basis) => Some((*slot, *basis)),
+            _ => None,
+        };
+        let notes: Vec<(Slot, bool)> = outputs.iter().filter_map(basis).collect();
+        note_bases(shards, &notes);
+        outputs.into_iter().for_each(|output| self.replicate(output));
     }
 
     fn replicate(&mut self, output: eventual::Output) {
@@ -337,6 +352,7 @@ impl Control {
             }
             eventual::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Replication(timer)),
             eventual::Output::Synced(slot, synced) => shards.table().set_synced(slot, synced),
+            eventual::Output::Basis(..) => {} // Noted all at once.
             eventual::Output::Locate(slot) => {
                 if let Some(bits) = self.overlay.ring().map(|ring| ring.slot_bits) {
                     self.lookup(bits.point(slot), Waiter::Locate(slot));
@@ -424,7 +440,8 @@ impl Control {
     }
 
     fn slots_held(&self) -> usize {
-        self.shared.shards.get().map_or(0, |shards| shards.table().held().count())
+        let held = self.replication.as_ref().zip(self.shared.shards.get());
+        held.map_or(0, |(replication, shards)| replication.held(&**shards.table()))
     }
 
     fn in_trouble(&mut self, trouble: Trouble) {
@@ -485,6 +502,12 @@ impl Control {
                 tracing::error!(%error, "cannot save the known peers");
             }
         });
+    }
+}
+
+fn note_bases(shards: &Shards, notes: &[(Slot, bool)]) {
+    if let Some(Err(error)) = (!notes.is_empty()).then(|| shards.note_bases(notes)) {
+        tracing::error!(error = %error.chain(), "cannot note which slots are complete");
     }
 }
 

@@ -9,6 +9,7 @@ mod worker;
 
 use std::{sync::Arc, thread};
 
+use bytes::Bytes;
 use dht_core::{
     record::{Record, RecordKey, StoredMode, parse_storage_key, slot_prefix, storage_key},
     replication::digest::SlotDigest,
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use table::SlotTable;
 
 use self::worker::{Job, Worker};
-use crate::storage::{Engine, EngineError, Syncer, Table, Ticket};
+use crate::storage::{Batch, Engine, EngineError, Syncer, Table, Ticket};
 
 /// A write as it was carried out here.
 #[derive(Clone, Debug)]
@@ -136,6 +137,37 @@ impl Shards {
         Ok(answer.await.map_err(|_| ShardError::Stopping)??)
     }
 
+    /// The slots whose copies here have a basis, as noted before the process stopped.
+    ///
+    /// # Errors
+    /// If the engine can't read them.
+    pub fn bases(&self) -> Result<Vec<Slot>, EngineError> {
+        let notes = self.engine.scan(Table::Meta, BASIS, None);
+        notes
+            .map(|note| {
+                Ok(note?
+                    .0
+                    .get(BASIS.len()..)
+                    .and_then(|slot| slot.first_chunk())
+                    .map(|slot| Slot(u32::from_be_bytes(*slot))))
+            })
+            .filter_map(Result::transpose)
+            .collect()
+    }
+
+    /// Notes whether copies have a basis. A note that is lost only makes the copy compare once more.
+    ///
+    /// # Errors
+    /// If the engine refuses it.
+    pub fn note_bases(&self, slots: &[(Slot, bool)]) -> Result<(), EngineError> {
+        let mut batch = Batch::new();
+        for (slot, basis) in slots {
+            let key = [BASIS, &slot.0.to_be_bytes()].concat();
+            if *basis { batch.put(Table::Meta, key, Bytes::new()) } else { batch.delete(Table::Meta, key) }
+        }
+        self.engine.put_batch(batch)
+    }
+
     /// What is stored under a key, tombstones included.
     ///
     /// # Errors
@@ -180,6 +212,9 @@ impl Shards {
 fn not_a_record(what: &str) -> EngineError {
     EngineError::Corrupt { what: format!("the store holds {what} that no dhtd peer has written") }
 }
+
+/// What the notes of copies with a basis begin with; the slot follows.
+const BASIS: &[u8] = b"basis";
 
 /// Two threads keep both the engine and a pair of cores busy; more only add batches. A guess.
 const SHARDS: usize = 2;
@@ -244,6 +279,14 @@ mod tests {
         before.write(at("k"), value("2")).await.unwrap();
         let slot = before.slot_of(b"k");
         assert_eq!(shards(&engine, 1).table().digest(slot), before.table().digest(slot));
+    }
+
+    #[test]
+    fn notes_of_copies_with_a_basis_survive_a_restart() {
+        let engine = memory();
+        shards(&engine, 1).note_bases(&[(Slot(7), true), (Slot(300), true), (Slot(8), true)]).unwrap();
+        shards(&engine, 1).note_bases(&[(Slot(7), false)]).unwrap();
+        assert_eq!(shards(&engine, 1).bases().unwrap(), [Slot(8), Slot(300)]);
     }
 
     #[tokio::test]

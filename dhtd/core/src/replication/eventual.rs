@@ -5,13 +5,18 @@
 //! takes anything away, so pushes may be repeated, crossed and cut off.
 //!
 //! ```text
-//! a member that is not synced      compares with every other live member; synced once it has taken all of them in
+//! a member that is not synced      compares with every other live member; synced once it has taken all of them in and
+//!                                  has a basis
 //! a member leaves the group        nobody is synced before the others have compared: it may have told its last writes to some only
 //! a member that is synced          compares with the others now and then, and when a push to one of them failed
 //! a holder outside the home group  compares with every member; drops the slot once all of them have what it holds
 //! Compare(x's digest) at y         equal: nothing to do.   Else y pushes the slot to x, and answers, so that x pushes to y
 //! Pushed(slot) from y              everything that y held then is here now
 //! ```
+//!
+//! A *basis* is what makes a copy one of everything that was ever acknowledged: the founder's copies have it, whoever has
+//! taken in a copy with a basis has it, and it survives a restart. Without it, a home group made of newcomers only would
+//! agree that there is nothing, while those who held the slot before have yet to hand it over.
 //!
 //! Between two members that differ, both push all they have; a digest of sub-ranges would push less.
 
@@ -90,17 +95,35 @@ pub enum Output {
     Locate(Slot),
     /// Whether reads of the slot may be answered from here alone.
     Synced(Slot, bool),
+    /// Whether the copy of the slot has a basis: to be given back to [`State::new`] after a restart.
+    Basis(Slot, bool),
 }
 
 /// What replicas tell each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// This is what I hold; what do you hold?
-    Compare(Vec<(Slot, SlotDigest)>),
+    Compare(Vec<Holding>),
     /// The answer: what the sender holds. Where it differs, it pushes.
-    Compared(Vec<(Slot, SlotDigest)>),
-    /// Everything that the sender held of the slots when they were compared is at the receiver.
-    Pushed(Vec<Slot>),
+    Compared(Vec<Holding>),
+    /// Everything that the sender held of the slot when it was compared is at the receiver.
+    Pushed {
+        /// The slot.
+        slot: Slot,
+        /// The sender's copy had a basis.
+        basis: bool,
+    },
+}
+
+/// What a peer says that it holds of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The slot.
+    pub slot: Slot,
+    /// Its content, in short.
+    pub digest: SlotDigest,
+    /// The copy has a basis.
+    pub basis: bool,
 }
 
 /// What the host is woken for.
@@ -143,6 +166,8 @@ struct Replica {
     /// Members that came into the group with its last change: nothing is sent to them before the group has settled.
     fresh: BTreeSet<PeerId>,
     synced: bool,
+    /// The copy has everything that was ever acknowledged, but for what the other members may have since.
+    basis: bool,
     /// Members whose content has been taken in.
     merged: BTreeSet<PeerId>,
     /// Members that have everything that was here when the digest was this.
@@ -156,21 +181,25 @@ struct Replica {
 }
 
 impl State {
-    /// A peer that holds `stored` slots. `expected_peers` is how many others it knew when it was stopped.
+    /// A peer that holds the slots `stored`; those in `bases` have a basis (for a founder: all slots of the ring).
+    /// `expected_peers` is how many others it knew when it was stopped.
     #[must_use]
     pub fn new(
         config: Config,
         routes: Arc<Routes>,
         expected_peers: usize,
         stored: impl IntoIterator<Item = Slot>,
+        bases: impl IntoIterator<Item = Slot>,
     ) -> Self {
+        let mut slots: BTreeMap<Slot, Replica> = stored.into_iter().map(|slot| (slot, Replica::default())).collect();
+        bases.into_iter().for_each(|slot| slots.entry(slot).or_default().basis = true);
         Self {
             config,
             me: routes.me.id,
             routes,
             started: Duration::ZERO,
             expected_peers,
-            slots: stored.into_iter().map(|slot| (slot, Replica::default())).collect(),
+            slots,
             queue: VecDeque::new(),
             running: BTreeSet::new(),
             outputs: Vec::new(),
@@ -189,7 +218,7 @@ impl State {
             Input::Routes(routes) => self.set_routes(now, routes),
             Input::Message(from, Message::Compare(theirs)) => self.compare(from, &theirs, digests),
             Input::Message(from, Message::Compared(theirs)) => self.compared(from, &theirs, digests),
-            Input::Message(from, Message::Pushed(slots)) => self.pushed(now, from, &slots),
+            Input::Message(from, Message::Pushed { slot, basis }) => self.pushed(now, from, slot, basis),
             Input::Timer(Timer::Tick) => self.tick(now, digests),
             Input::Diverged(slot, peer) => self.diverged(now, slot, peer),
             Input::Transferred(slot, peer, digest) => self.transferred(slot, peer, digest),
@@ -205,10 +234,9 @@ impl State {
         self.slots.values().filter(|replica| replica.is_member(self.me) && !replica.synced).count()
     }
 
-    /// Slots with records that this peer should hand over, and has not yet.
-    pub fn to_hand_over(&self, digests: &impl Digests) -> usize {
-        let outside = self.slots.iter().filter(|(_, replica)| !replica.is_member(self.me));
-        outside.filter(|(slot, _)| !digests.digest(**slot).is_empty()).count()
+    /// Slots of which others may need what is here: all that a departing peer has to hand over.
+    pub fn held(&self, digests: &impl Digests) -> usize {
+        self.slots.iter().filter(|(slot, replica)| replica.basis || !digests.digest(**slot).is_empty()).count()
     }
 
     /// Transfers under way and waiting.
@@ -256,13 +284,13 @@ impl State {
     /// Looks everything over: what has to be compared, what is synced now, what may be dropped.
     fn tick(&mut self, now: Duration, digests: &impl Digests) {
         self.outputs.push(Output::SetTimer(self.config.tick, Timer::Tick));
-        let mut compare: BTreeMap<PeerId, Vec<(Slot, SlotDigest)>> = BTreeMap::new();
+        let mut compare: BTreeMap<PeerId, Vec<Holding>> = BTreeMap::new();
         let mut gone = Vec::new();
         let mut located = 0;
         for (slot, replica) in &mut self.slots {
             let digest = digests.digest(*slot);
             let member = replica.is_member(self.me);
-            if !member && digest.is_empty() {
+            if !member && digest.is_empty() && !replica.basis {
                 gone.push(*slot);
                 continue;
             }
@@ -288,7 +316,8 @@ impl State {
                 let asked = replica.asked.get(&peer);
                 if asked.is_none_or(|asked| now.saturating_sub(*asked) >= self.config.retry_after) {
                     replica.asked.insert(peer, now);
-                    compare.entry(peer).or_default().push((*slot, digest));
+                    let basis = replica.basis;
+                    compare.entry(peer).or_default().push(Holding { slot: *slot, digest, basis });
                 }
             }
         }
@@ -297,54 +326,84 @@ impl State {
     }
 
     /// Another peer wants to know whether we hold the same.
-    fn compare(&mut self, from: PeerId, theirs: &[(Slot, SlotDigest)], digests: &impl Digests) {
+    fn compare(&mut self, from: PeerId, theirs: &[Holding], digests: &impl Digests) {
         let mut ours = Vec::with_capacity(theirs.len());
-        for (slot, their) in theirs {
-            let own = digests.digest(*slot);
-            if own.same(their) {
-                self.equal(*slot, from, own);
-            } else if !own.is_empty() {
-                self.enqueue(*slot, from);
+        for their in theirs {
+            let slot = their.slot;
+            if !self.is_slot(slot) {
+                continue;
             }
-            ours.push((*slot, own));
+            let own = self.holding(slot, digests);
+            if own.digest.same(&their.digest) {
+                self.equal(*their, from);
+            } else if their.digest.is_empty() {
+                self.took_in(slot, from, their.basis);
+            }
+            // Who is not of the group hands over; it does not want anything.
+            let group = self.slots.get(&slot).and_then(|replica| replica.group.as_ref());
+            let wants = group.is_none_or(|group| group.contains(&from));
+            if wants && !own.digest.same(&their.digest) && !own.digest.is_empty() {
+                self.enqueue(slot, from);
+            }
+            ours.push(own);
         }
         self.outputs.push(Output::Send(from, Message::Compared(ours)));
     }
 
     /// The answer to a comparison of ours.
-    fn compared(&mut self, from: PeerId, theirs: &[(Slot, SlotDigest)], digests: &impl Digests) {
-        for (slot, their) in theirs {
-            let own = digests.digest(*slot);
-            if own.same(their) {
-                self.equal(*slot, from, own);
+    fn compared(&mut self, from: PeerId, theirs: &[Holding], digests: &impl Digests) {
+        for their in theirs {
+            let slot = their.slot;
+            let own = self.holding(slot, digests);
+            if own.digest.same(&their.digest) {
+                self.equal(*their, from);
                 continue;
             }
-            if !own.is_empty() {
-                self.enqueue(*slot, from);
+            if their.digest.is_empty() {
+                self.took_in(slot, from, their.basis);
             }
-            if their.is_empty()
-                && let Some(replica) = self.slots.get_mut(slot)
-            {
-                replica.merged.insert(from); // It has nothing that we lack.
+            if !own.digest.is_empty() {
+                self.enqueue(slot, from);
+            } else if let Some(replica) = self.slots.get_mut(&slot) {
+                replica.handed.insert(from, own.digest);
             }
         }
     }
 
-    fn equal(&mut self, slot: Slot, with: PeerId, digest: SlotDigest) {
-        if let Some(replica) = self.slots.get_mut(&slot) {
+    fn equal(&mut self, their: Holding, with: PeerId) {
+        self.took_in(their.slot, with, their.basis);
+        if let Some(replica) = self.slots.get_mut(&their.slot) {
             replica.asked.remove(&with);
-            replica.merged.insert(with);
-            replica.handed.insert(with, digest);
+            replica.handed.insert(with, their.digest);
         }
     }
 
-    fn pushed(&mut self, now: Duration, from: PeerId, slots: &[Slot]) {
-        for slot in slots {
-            // What a peer outside the group receives it has to hand over again.
-            let replica = self.slots.entry(*slot).or_insert_with(|| Replica { since: now, ..Replica::default() });
+    /// Everything that a peer held of the slot is here.
+    fn took_in(&mut self, slot: Slot, from: PeerId, basis: bool) {
+        if let Some(replica) = self.slots.get_mut(&slot) {
             replica.merged.insert(from);
-            replica.asked.remove(&from);
+            replica.set_basis(slot, replica.basis || basis, &mut self.outputs);
         }
+    }
+
+    fn pushed(&mut self, now: Duration, from: PeerId, slot: Slot, basis: bool) {
+        if !self.is_slot(slot) {
+            return;
+        }
+        // What a peer outside the group receives it has to hand over again.
+        let replica = self.slots.entry(slot).or_insert_with(|| Replica { since: now, ..Replica::default() });
+        replica.asked.remove(&from);
+        self.took_in(slot, from, basis);
+    }
+
+    fn holding(&self, slot: Slot, digests: &impl Digests) -> Holding {
+        let basis = self.slots.get(&slot).is_some_and(|replica| replica.basis);
+        Holding { slot, digest: digests.digest(slot), basis }
+    }
+
+    /// Other peers may name slots that there are not.
+    fn is_slot(&self, slot: Slot) -> bool {
+        self.routes.slot_bits().is_some_and(|bits| slot.0 < bits.slots())
     }
 
     fn diverged(&mut self, now: Duration, slot: Slot, peer: PeerId) {
@@ -375,8 +434,14 @@ impl State {
 
     fn transferred(&mut self, slot: Slot, to: PeerId, digest: Option<SlotDigest>) {
         self.running.remove(&(slot, to));
-        let Some(digest) = digest else { return };
-        self.outputs.push(Output::Send(to, Message::Pushed(vec![slot])));
+        let Some(digest) = digest else {
+            if let Some(replica) = self.slots.get_mut(&slot) {
+                replica.asked.remove(&to);
+            }
+            return;
+        };
+        let basis = self.slots.get(&slot).is_some_and(|replica| replica.basis);
+        self.outputs.push(Output::Send(to, Message::Pushed { slot, basis }));
         if let Some(replica) = self.slots.get_mut(&slot) {
             replica.handed.insert(to, digest);
             if !replica.is_member(self.me) {
@@ -398,6 +463,13 @@ impl Replica {
         }
     }
 
+    fn set_basis(&mut self, slot: Slot, basis: bool, outputs: &mut Vec<Output>) {
+        if self.basis != basis {
+            self.basis = basis;
+            outputs.push(Output::Basis(slot, basis));
+        }
+    }
+
     /// Whom a member compares with. It is synced once everyone has been taken in.
     fn compare_with(
         &mut self,
@@ -410,7 +482,11 @@ impl Replica {
         // Who is new to the group has nothing that the others lack; but a newcomer itself needs all of them.
         let newcomer = self.group.as_ref().is_some_and(|group| group.iter().all(|peer| self.fresh.contains(peer)));
         let needed = |peer: &&PeerId| newcomer || !self.fresh.contains(*peer);
-        if !self.synced && others.iter().filter(needed).all(|peer| self.merged.contains(peer)) {
+        let complete = others.iter().filter(needed).all(|peer| self.merged.contains(peer));
+        // If all who had a basis are lost, what is left is all there is.
+        let forlorn = now.saturating_sub(self.since) >= config.lonely;
+        if !self.synced && complete && (self.basis || forlorn) {
+            self.set_basis(slot, true, outputs);
             self.set_synced(slot, true, outputs);
             self.next_compare = now + config.compare_every;
         }
@@ -424,7 +500,7 @@ impl Replica {
 
     /// Whom a holder outside the group compares with. Once all have what is here, it is dropped.
     fn to_hand_over(
-        &self,
+        &mut self,
         slot: Slot,
         others: &[PeerId],
         digest: SlotDigest,
@@ -434,7 +510,10 @@ impl Replica {
         let lacking: Vec<PeerId> = others.iter().copied().filter(lacks).collect();
         let whole = self.group.as_ref().is_some_and(|group| group.len() == others.len());
         if lacking.is_empty() && whole && !others.is_empty() {
-            outputs.push(Output::Drop(slot, digest));
+            self.set_basis(slot, false, outputs);
+            if !digest.is_empty() {
+                outputs.push(Output::Drop(slot, digest));
+            }
         }
         lacking
     }
@@ -449,10 +528,13 @@ impl Replica {
         outputs: &mut Vec<Output>,
     ) -> bool {
         let due = self.located.is_none_or(|located| now.saturating_sub(located) >= config.retry_after);
-        if due && already < config.transfers {
+        if due && already < LOCATES {
             self.located = Some(now);
             outputs.push(Output::Locate(slot));
         }
         due
     }
 }
+
+/// Slots whose group is looked up at each tick at most. A guess: a peer that holds 1,000 has asked for all in 4 s.
+const LOCATES: usize = 64;
