@@ -1,3 +1,15 @@
-//! The peer daemon: a Chord ring of gRPC peers that keeps keys replicated on disk.
+//! The peer daemon of dhtd: everything that touches the world. The protocols themselves are in `dht-core`.
+//!
+//! Read `ARCHITECTURE.md` beside this crate's manifest first. Arrows between the modules run one way:
+//! `main -> config, server, dev`; `server ->` all others; `rpc -> coordinator -> driver, transport`;
+//! `driver -> storage, transport`; `rpc, transport -> wire`.
 
+pub mod config;
+pub mod coordinator;
+pub mod dev;
+pub mod driver;
+pub mod rpc;
+pub mod server;
 pub mod storage;
+pub mod transport;
+pub mod wire;

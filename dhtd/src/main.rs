@@ -1,1 +1,112 @@
-fn main() {}
+//! `dhtd`: arguments, configuration, server, exit code.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use dhtd::{
+    config::{Args, Command, Config, LogFormat, RunArgs},
+    dev,
+    server::{Server, ServerError},
+};
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(message) = start_logging(&args) {
+        return fail(&message, EX_USAGE);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}"), EX_OSERR),
+    };
+    let code = runtime.block_on(async {
+        match args.command {
+            Command::Run(args) => run(args).await,
+            Command::Dev(args) => {
+                dev::run(args).await.map_or_else(|error| fail(&error.to_string(), 1), |()| ExitCode::SUCCESS)
+            }
+        }
+    });
+    // A read of standard input may never end; nothing waits for it.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(args: RunArgs) -> ExitCode {
+    let config = match Config::try_from(args) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.to_string(), EX_CONFIG),
+    };
+    let stop_with_stdin = config.stop_with_stdin;
+    let mut server = match Server::start(config).await {
+        Ok(server) => server,
+        Err(error) => return fail(&error.to_string(), code_of(&error)),
+    };
+    tracing::info!(address = %server.address(), "serving");
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return fail("cannot listen to signals", EX_OSERR);
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = end_of_stdin(), if stop_with_stdin => {}
+        ended = server.ended() => return match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string(), code_of(&error)),
+        },
+    }
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        stopped = server.stop() => match stopped {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string(), code_of(&error)),
+        },
+        _ = terminate.recv() => ExitCode::FAILURE,
+        _ = interrupt.recv() => ExitCode::FAILURE,
+    }
+}
+
+async fn end_of_stdin() {
+    let mut byte = [0; 64];
+    while tokio::io::stdin().read(&mut byte).await.is_ok_and(|count| count > 0) {}
+}
+
+fn start_logging(args: &Args) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&args.log).map_err(|error| format!("--log: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match args.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    // Nobody may be listening any more.
+    let _ = writeln!(std::io::stderr(), "error: {message}");
+    ExitCode::from(code)
+}
+
+fn code_of(error: &ServerError) -> u8 {
+    match error {
+        ServerError::Listen { .. } => EX_UNAVAILABLE,
+        ServerError::DataDir(_) | ServerError::Store { .. } => EX_IOERR,
+        ServerError::NoRing(_) => EX_USAGE,
+        ServerError::FoundedOtherwise { .. } => EX_CONFIG,
+        ServerError::Serve(_) => EX_SOFTWARE,
+    }
+}
+
+/// As clap's: wrong usage.
+const EX_USAGE: u8 = 2;
+/// The rest is sysexits.h's.
+const EX_UNAVAILABLE: u8 = 69;
+const EX_SOFTWARE: u8 = 70;
+const EX_OSERR: u8 = 71;
+const EX_IOERR: u8 = 74;
+const EX_CONFIG: u8 = 78;

@@ -1,3 +1,4 @@
-//! What the tests of dhtd share: the simulator and its checkers.
+//! What the tests of dhtd share: the simulator with its checkers, and rings of real processes.
 
+pub mod process;
 pub mod sim;

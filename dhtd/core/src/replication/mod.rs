@@ -1,1 +1,7 @@
-//! placeholder
+//! How slots are kept equal at the peers that should hold them.
+//!
+//! - [`digest`]: what a replica holds of a slot, in 16 bytes.
+//! - [`eventual`]: eventual mode: compare, push, drop.
+
+pub mod digest;
+pub mod eventual;

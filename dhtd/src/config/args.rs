@@ -1,0 +1,148 @@
+//! The command line, and its twins in the environment.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use dht_core::overlay::Routing;
+
+use crate::storage::FsyncPolicy;
+
+/// A self-organising, replicated key-value store.
+#[derive(Debug, Parser)]
+#[command(name = "dhtd", version, about, after_help = EXAMPLES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How logs are written to standard error.
+    #[arg(long, global = true, env = "DHTD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or targets with levels (`dhtd=debug,h2=warn`).
+    #[arg(long, global = true, env = "DHTD_LOG", default_value = "info,fjall=warn,lsm_tree=warn")]
+    pub log: String,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one peer.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Run a whole ring on this machine to try things out; Ctrl-C stops it.
+    Dev(DevArgs),
+}
+
+/// `dhtd run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Where to listen.
+    #[arg(long, env = "DHTD_LISTEN", default_value = "127.0.0.1:7400", value_name = "IP:PORT")]
+    pub listen: SocketAddr,
+    /// The address under which other peers and clients reach this peer, if it is not the one that it listens on.
+    #[arg(long, env = "DHTD_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Where the peer keeps everything. It is one peer's for good: never copy it to start another.
+    #[arg(long, env = "DHTD_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Found a ring. Does nothing if the data directory belongs to one already.
+    #[arg(long, env = "DHTD_BOOTSTRAP", conflicts_with_all = ["join", "idle"])]
+    pub bootstrap: bool,
+    /// Join the ring of any of these peers.
+    #[arg(long, env = "DHTD_JOIN", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub join: Vec<String>,
+    /// Start, but join only when `dhtctl join` says so.
+    #[arg(long, env = "DHTD_IDLE")]
+    pub idle: bool,
+    /// Copies of each key; chosen when a ring is founded [default: 3].
+    #[arg(long, env = "DHTD_REPLICAS", value_name = "K")]
+    pub replicas: Option<usize>,
+    /// The circle has 2^B slots; chosen when a ring is founded [default: 10, good to about 100 peers].
+    #[arg(long, env = "DHTD_SLOT_BITS", value_name = "B")]
+    pub slot_bits: Option<u32>,
+    /// How keys are replicated; chosen when a ring is founded.
+    #[arg(long, env = "DHTD_MODE", value_enum, default_value_t = Mode::Eventual)]
+    pub mode: Mode,
+    /// Places of this peer on the circle: more of them make its share more even.
+    #[arg(long, env = "DHTD_NODES", default_value_t = 16, value_name = "V")]
+    pub nodes: u32,
+    /// How lookups find their way.
+    #[arg(long, env = "DHTD_ROUTING", value_enum, default_value_t = RoutingArg::Full)]
+    pub routing: RoutingArg,
+    /// When a write counts as durable: `always` after an fsync, `interval=100ms` with one fsync every 100 ms.
+    #[arg(long, env = "DHTD_FSYNC", default_value_t = FsyncPolicy::Always, value_name = "POLICY")]
+    pub fsync: FsyncPolicy,
+    /// Allow addresses that are not this machine's alone. Nothing is encrypted or authenticated.
+    #[arg(long, env = "DHTD_INSECURE")]
+    pub insecure: bool,
+    /// Stop when standard input ends.
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
+}
+
+/// `dhtd dev`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DevArgs {
+    /// How many peers, each a process of its own.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub peers: u16,
+    /// The first peer's port; the others take those that follow.
+    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Where the peers keep their data; the ring comes back from there the next time. Without it the data is deleted
+    /// at the end.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Copies of each key [default: 3].
+    #[arg(long, value_name = "K")]
+    pub replicas: Option<usize>,
+    /// Places of each peer on the circle.
+    #[arg(long, default_value_t = 16, value_name = "V")]
+    pub nodes: u32,
+    /// How lookups find their way.
+    #[arg(long, value_enum, default_value_t = RoutingArg::Full)]
+    pub routing: RoutingArg,
+}
+
+/// How keys are replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Always writable, converging, last writer wins.
+    Eventual,
+}
+
+/// What lookups use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoutingArg {
+    /// All known peers: mostly one hop.
+    Full,
+    /// Fingers and successors: O(log N) hops at any size.
+    Fingers,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+impl From<RoutingArg> for Routing {
+    fn from(routing: RoutingArg) -> Self {
+        match routing {
+            RoutingArg::Full => Self::Full,
+            RoutingArg::Fingers => Self::Fingers,
+        }
+    }
+}
+
+const EXAMPLES: &str = "Examples:
+  dhtd dev --peers 5                                     a ring of five peers on this machine
+  dhtd run --data-dir /var/lib/dhtd --bootstrap          the first peer of a ring
+  dhtd run --data-dir /var/lib/dhtd --join HOST:7400     another one";
+
+const RUN_EXAMPLES: &str = "Examples:
+  dhtd run --data-dir a --bootstrap
+  dhtd run --data-dir b --listen 127.0.0.1:7401 --join 127.0.0.1:7400
+  dhtd run --data-dir b --listen 127.0.0.1:7401          a restart needs neither --bootstrap nor --join";

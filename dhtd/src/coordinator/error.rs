@@ -1,0 +1,86 @@
+//! Why an operation was not carried out.
+
+use dhtd_proto::v1;
+use thiserror::Error;
+
+use crate::{driver::shards::ShardError, storage::EngineError, transport::CallError};
+
+/// An operation that failed. Each says whether anything has changed.
+#[derive(Clone, Debug, Error)]
+pub enum OperationError {
+    /// The client's fault; nothing has changed.
+    #[error("a key has 1 to {max} bytes, not {bytes}", max = dhtd_proto::MAX_KEY_BYTES)]
+    BadKey {
+        /// What was sent.
+        bytes: usize,
+    },
+    /// The client's fault; nothing has changed.
+    #[error("a value has at most {limit} bytes, not {bytes}")]
+    ValueTooLarge {
+        /// What was sent.
+        bytes: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// There is no such key.
+    #[error("no such key")]
+    KeyNotFound,
+    /// This peer is in no ring yet; nothing has changed.
+    #[error("this peer is in no ring yet")]
+    NotAMember,
+    /// The asked peer does not hold the slot; nothing has changed.
+    #[error("this peer is no replica of slot {slot}")]
+    NotReplica {
+        /// The slot.
+        slot: u32,
+    },
+    /// No replica could be reached; a write may have been carried out by one that did not answer.
+    #[error("no replica of the key answered; the ring may be changing")]
+    NoReplica,
+    /// The replicas that are there have not yet taken over the slot; nothing has changed.
+    #[error("the replicas of the key are still taking over its slot")]
+    Syncing,
+    /// More copies are wanted than there are peers to hold them; nothing has changed.
+    #[error("{wanted} durable copies are wanted, but the key's home group has {peers} peers")]
+    TooFewPeers {
+        /// `min_durable`.
+        wanted: u32,
+        /// The home group's size.
+        peers: usize,
+    },
+    /// The write is in, and will spread, but was not confirmed by as many replicas as asked for.
+    #[error("written, but only {reached} of {wanted} replicas confirmed it in time")]
+    NotDurable {
+        /// `min_durable`.
+        wanted: u32,
+        /// How many did.
+        reached: u32,
+    },
+    /// The disk or the store of the replica; nothing has changed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The peer is stopping; nothing has changed.
+    #[error("this peer is stopping")]
+    Stopping,
+    /// What another peer said.
+    #[error("{}", .0.message)]
+    Remote(v1::Failure),
+}
+
+impl From<ShardError> for OperationError {
+    fn from(error: ShardError) -> Self {
+        match error {
+            ShardError::Engine(error) => Self::Engine(error),
+            ShardError::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<CallError> for OperationError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent(_) | CallError::Broken(_) => Self::NoReplica,
+            CallError::Refused(failure) => Self::Remote(failure),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Export: every key of the ring.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use dht_core::{overlay::Peer, ring::Slot};
+use dhtd_proto::v1;
+use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
+
+use super::{Coordinator, OPERATION_TIME, OperationError, RETRY_PAUSE};
+use crate::{driver::shards::Shards, wire};
+
+/// One message of a scan.
+pub(crate) type Page = v1::ScanSlotsResponse;
+
+impl Coordinator {
+    /// Streams the keys of all slots, each slot from one of its replicas. Ends early if the receiver is dropped.
+    ///
+    /// # Errors
+    /// If a slot has no replica that can be read in time; what was streamed until then is right.
+    pub async fn export(&self, items: mpsc::Sender<Vec<v1::KeyValue>>) -> Result<(), OperationError> {
+        let bits = self.0.shared.routes.load().slot_bits().ok_or(OperationError::NotAMember)?;
+        let mut left: Vec<Slot> = bits.iter().collect();
+        let mut deadline = Instant::now() + OPERATION_TIME;
+        for attempt in 0.. {
+            if left.is_empty() {
+                break;
+            }
+            let before = left.len();
+            for (_, (peer, slots)) in self.plan(&left, attempt).await {
+                let (pages, receiver) = mpsc::channel(8);
+                let scan = self.scan(&peer, slots, pages);
+                let (done, _) = tokio::join!(collect(receiver, &items), scan);
+                left.retain(|slot| !done.contains(slot));
+                if items.is_closed() {
+                    return Ok(());
+                }
+            }
+            if left.len() < before {
+                deadline = Instant::now() + OPERATION_TIME;
+            } else if Instant::now() >= deadline {
+                return Err(OperationError::NoReplica);
+            } else {
+                left.iter().for_each(|slot| self.forget(*slot));
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads slots as this peer holds them.
+    ///
+    /// # Errors
+    /// If this peer holds no data yet.
+    pub async fn scan_here(&self, slots: Vec<Slot>, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
+        let shards = self.shards()?.clone();
+        let scan = spawn_blocking(move || {
+            for slot in slots {
+                scan_slot(&shards, slot, &pages)?;
+            }
+            Ok(())
+        });
+        scan.await.unwrap_or(Err(OperationError::Stopping))
+    }
+
+    async fn scan(&self, peer: &Peer, slots: Vec<Slot>, pages: mpsc::Sender<Page>) {
+        if peer.id == self.me() {
+            drop(self.scan_here(slots, pages).await);
+            return;
+        }
+        let Some(channel) = self.0.shared.channels.get(&peer.address) else { return };
+        let mut client =
+            v1::peer_service_client::PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
+        let ring_id = wire::ring_id_bytes(self.0.shared.routes.load().ring.as_ref());
+        let request = v1::ScanSlotsRequest { ring_id, slots: slots.iter().map(|slot| slot.0).collect() };
+        let Ok(response) = client.scan_slots(request).await else { return };
+        let mut stream = response.into_inner();
+        while let Ok(Some(page)) = stream.message().await {
+            if pages.send(page).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Which peer is asked for which slots: this one where it can answer, else any other replica.
+    async fn plan(&self, slots: &[Slot], attempt: usize) -> BTreeMap<dht_core::ring::PeerId, (Peer, Vec<Slot>)> {
+        let mut plan: BTreeMap<_, (Peer, Vec<Slot>)> = BTreeMap::new();
+        let (me, synced) = (self.me(), |slot| self.shards().is_ok_and(|shards| shards.table().synced(slot)));
+        for slot in slots {
+            let group = self.home(*slot).await.unwrap_or_default();
+            let here = group.iter().find(|peer| peer.id == me && synced(*slot));
+            // Another replica at each attempt: the one before may be one that cannot answer.
+            let others: Vec<&Peer> = group.iter().filter(|peer| peer.id != me).collect();
+            let there = others.get((attempt + slot.0 as usize) % others.len().max(1)).copied();
+            if let Some(peer) = here.or(there).or(group.first()) {
+                plan.entry(peer.id).or_insert_with(|| (peer.clone(), Vec::new())).1.push(*slot);
+            }
+        }
+        plan
+    }
+}
+
+/// Passes on whole slots only, so that a slot that was cut off can be read again elsewhere without doubling a key.
+async fn collect(mut pages: mpsc::Receiver<Page>, items: &mpsc::Sender<Vec<v1::KeyValue>>) -> Vec<Slot> {
+    let mut done = Vec::new();
+    let mut held: Vec<Vec<v1::KeyValue>> = Vec::new();
+    while let Some(page) = pages.recv().await {
+        held.push(page.items);
+        if !page.slot_done {
+            continue;
+        }
+        if !page.synced {
+            held.clear();
+            continue;
+        }
+        for page in held.drain(..).filter(|page| !page.is_empty()) {
+            if items.send(page).await.is_err() {
+                return done;
+            }
+        }
+        done.push(Slot(page.slot));
+    }
+    done
+}
+
+fn scan_slot(shards: &Arc<Shards>, slot: Slot, pages: &mpsc::Sender<Page>) -> Result<(), OperationError> {
+    let synced = shards.table().synced(slot);
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    for entry in shards.scan(slot) {
+        let (at, record) = entry?;
+        let Some(value) = record.value().cloned() else { continue };
+        bytes += at.key.len() + value.len();
+        items.push(v1::KeyValue { key: at.key, value, version: Some(wire::version(record.version)) });
+        if bytes >= PAGE_BYTES || items.len() >= PAGE_ITEMS {
+            bytes = 0;
+            let page = Page { slot: slot.0, items: std::mem::take(&mut items), slot_done: false, synced };
+            if pages.blocking_send(page).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    let _ = pages.blocking_send(Page { slot: slot.0, items, slot_done: true, synced });
+    Ok(())
+}
+
+/// What one message holds at most (DESIGN, section 2: page size 1,000).
+const PAGE_ITEMS: usize = 1000;
+const PAGE_BYTES: usize = 512 << 10;
+
+/// A page's last value may be as large as a value may be.
+const MESSAGE_BYTES: usize = 16 << 20;

@@ -1,0 +1,120 @@
+//! Get.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use dht_core::{
+    overlay::Peer,
+    record::{Record, RecordKey},
+    ring::Slot,
+};
+use dhtd_proto::v1::{self, peer_call::Call, peer_reply::Reply};
+use tokio::time::sleep;
+
+use super::{Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE};
+use crate::{transport::Lane, wire};
+
+/// A value that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The key's value.
+    pub value: Bytes,
+    /// The record that holds it.
+    pub record: Record,
+}
+
+/// What one replica holds under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The record, tombstones included.
+    pub record: Option<Record>,
+    /// The replica has everything that the slot's others had when it took the slot over.
+    pub synced: bool,
+}
+
+impl Coordinator {
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// [`OperationError::KeyNotFound`] if there is none; see [`OperationError`] for the rest.
+    pub async fn get(&self, key: Bytes) -> Result<Read, OperationError> {
+        let at = Self::key(key)?;
+        let slot = self.shards()?.slot_of(&at.key);
+        let deadline = Instant::now() + OPERATION_TIME;
+        loop {
+            let group = self.home(slot).await.unwrap_or_default();
+            match self.ask_group(&group, slot, &at).await {
+                Ok(record) => return value_of(record),
+                Err(error) => {
+                    self.forget(slot);
+                    if Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                }
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// What this peer holds under a key.
+    ///
+    /// # Errors
+    /// If its store can't be read.
+    pub(super) fn read_here(&self, at: &RecordKey) -> Result<Held, OperationError> {
+        let shards = self.shards()?;
+        // The flag is read first: what is synced afterwards was so when the record was read.
+        let synced = shards.table().synced(shards.slot_of(&at.key));
+        Ok(Held { record: shards.read(at)?, synced })
+    }
+
+    /// The answer of the first synced replica, this peer before others; or the newest of all answers.
+    async fn ask_group(&self, group: &[Peer], slot: Slot, at: &RecordKey) -> Result<Option<Record>, OperationError> {
+        let me = self.me();
+        let mut newest: Option<Record> = None;
+        let (mut answers, mut failure) = (0, OperationError::NoReplica);
+        let here = group.iter().filter(|peer| peer.id == me);
+        let there = group.iter().filter(|peer| peer.id != me);
+        for peer in here.chain(there) {
+            let held = if peer.id == me { self.read_here(at) } else { self.read_there(peer, at).await };
+            match held {
+                Ok(Held { record, synced }) => {
+                    answers += 1;
+                    if let Some(record) = record.filter(|record| record.replaces(newest.as_ref())) {
+                        newest = Some(record);
+                    }
+                    if synced {
+                        return Ok(newest);
+                    }
+                }
+                Err(error) => failure = error,
+            }
+        }
+        // Nobody is sure. A value that somebody has is one that was written; its absence proves nothing.
+        match newest {
+            Some(record) if record.value().is_some() => Ok(Some(record)),
+            _ if answers > 0 => Err(OperationError::Syncing),
+            _ => {
+                tracing::debug!(%slot, %failure, "no replica answers");
+                Err(failure)
+            }
+        }
+    }
+
+    async fn read_there(&self, peer: &Peer, at: &RecordKey) -> Result<Held, OperationError> {
+        let call = Call::Read(v1::ReadCall { keyspace: at.keyspace.0, key: at.key.clone() });
+        match self.0.shared.calls.call(&peer.address, Lane::Foreground, call, REPLICA_TIME).await? {
+            Reply::Read(reply) => {
+                let record = reply.record.map(wire::decode_stored_record).transpose();
+                let record = record.map_err(|_| OperationError::NoReplica)?.map(|(_, record)| record);
+                Ok(Held { record, synced: reply.synced })
+            }
+            _ => Err(OperationError::NoReplica),
+        }
+    }
+}
+
+fn value_of(record: Option<Record>) -> Result<Read, OperationError> {
+    let record = record.ok_or(OperationError::KeyNotFound)?;
+    let value = record.value().cloned().ok_or(OperationError::KeyNotFound)?;
+    Ok(Read { value, record })
+}

@@ -1,0 +1,162 @@
+//! Client operations, one file each: find the slot's home group, carry the operation out there, reply.
+//!
+//! Any peer coordinates any operation. A write is carried out by one replica, which gives it its version, and pushed
+//! from there to the others; a read is answered by any replica that is synced, or by the newest that the others hold.
+
+mod error;
+pub(crate) mod export;
+mod get;
+mod write;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dht_core::{
+    overlay::{Peer, Routes},
+    record::{Content, KeyspaceId, Record, RecordKey},
+    ring::{PeerId, Slot},
+};
+
+pub use error::OperationError;
+pub use get::{Held, Read};
+pub use write::WriteOutcome;
+
+use crate::driver::{Handle, Shared, shards::Shards};
+
+/// What a client's request may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest value in bytes. Default 1 MiB (DESIGN, section 9).
+    pub value_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { value_bytes: dhtd_proto::MAX_VALUE_BYTES }
+    }
+}
+
+/// Carries out client operations. Cheap to clone.
+#[derive(Clone)]
+pub struct Coordinator(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    control: Handle,
+    limits: Limits,
+    located: Mutex<HashMap<Slot, Located>>,
+}
+
+/// A home group that was looked up.
+struct Located {
+    group: Vec<Peer>,
+    at: Instant,
+}
+
+impl Coordinator {
+    /// A coordinator over what the peer's loops share.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, control: Handle, limits: Limits) -> Self {
+        Self(Arc::new(Inner { shared, control, limits, located: Mutex::default() }))
+    }
+
+    /// Takes in records of another replica; they are on disk on return.
+    ///
+    /// # Errors
+    /// If the store refuses them.
+    pub async fn take_in(&self, records: Vec<(RecordKey, Record)>) -> Result<(), OperationError> {
+        let shards = self.shards()?;
+        shards.merge(records).await?;
+        Ok(shards.ticket().await?)
+    }
+
+    /// Carries out a write that another peer was asked for.
+    ///
+    /// # Errors
+    /// See [`OperationError`].
+    pub async fn write_for_peer(
+        &self,
+        keyspace: u32,
+        key: Bytes,
+        content: Content,
+        min_durable: u32,
+    ) -> Result<WriteOutcome, OperationError> {
+        let at = RecordKey { keyspace: KeyspaceId(keyspace), ..Self::key(key)? };
+        self.write_here(at, content, min_durable).await
+    }
+
+    /// What this peer holds, for another peer that was asked.
+    ///
+    /// # Errors
+    /// See [`OperationError`].
+    pub fn read_for_peer(&self, keyspace: u32, key: Bytes) -> Result<(RecordKey, Held), OperationError> {
+        let at = RecordKey { keyspace: KeyspaceId(keyspace), ..Self::key(key)? };
+        let held = self.read_here(&at)?;
+        Ok((at, held))
+    }
+
+    fn shards(&self) -> Result<&Arc<Shards>, OperationError> {
+        self.0.shared.shards.get().ok_or(OperationError::NotAMember)
+    }
+
+    fn me(&self) -> PeerId {
+        self.0.shared.routes.load().me.id
+    }
+
+    /// Checks a client's key.
+    fn key(key: Bytes) -> Result<RecordKey, OperationError> {
+        if key.is_empty() || key.len() > dhtd_proto::MAX_KEY_BYTES {
+            return Err(OperationError::BadKey { bytes: key.len() });
+        }
+        Ok(RecordKey { keyspace: KeyspaceId::DEFAULT, key })
+    }
+
+    /// The peers that should hold a slot, live ones first. Asks the ring if this peer does not know.
+    async fn home(&self, slot: Slot) -> Result<Vec<Peer>, OperationError> {
+        let routes = self.0.shared.routes.load_full();
+        let Some(bits) = routes.slot_bits() else { return Err(OperationError::NotAMember) };
+        if let Some(group) = known_group(&routes, slot).or_else(|| self.located(slot)) {
+            return Ok(group);
+        }
+        let found = self.0.control.lookup(bits.point(slot)).await.map_err(|_| OperationError::NoReplica)?;
+        let home = found.home.ok_or(OperationError::NoReplica)?;
+        let peer = |id: &PeerId| found.peers.iter().find(|peer| peer.id == *id).cloned();
+        let group: Vec<Peer> = home.group.iter().filter_map(peer).collect();
+        let located = Located { group: group.clone(), at: Instant::now() };
+        self.0.located.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, located);
+        Ok(group)
+    }
+
+    fn located(&self, slot: Slot) -> Option<Vec<Peer>> {
+        let located = self.0.located.lock().unwrap_or_else(PoisonError::into_inner);
+        located.get(&slot).filter(|located| located.at.elapsed() < LOCATED_FOR).map(|located| located.group.clone())
+    }
+
+    /// What was looked up for the slot turned out to be wrong.
+    fn forget(&self, slot: Slot) {
+        self.0.located.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot);
+    }
+}
+
+/// The home group as an owner has told it to this peer.
+fn known_group(routes: &Routes, slot: Slot) -> Option<Vec<Peer>> {
+    let home = routes.home_of(slot)?;
+    let group: Vec<Peer> = home.group.iter().filter_map(|id| routes.peer(*id).cloned()).collect();
+    (!group.is_empty()).then_some(group)
+}
+
+/// A home group that was looked up is used for that long. A guess; a wrong one heals at the first refusal.
+const LOCATED_FOR: Duration = Duration::from_secs(5);
+
+/// A client's operation is tried for that long if the client sets no deadline of its own.
+pub const OPERATION_TIME: Duration = Duration::from_secs(5);
+
+/// Between two attempts at an operation while the ring changes. A guess.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long another replica may take for its part. A guess.
+const REPLICA_TIME: Duration = Duration::from_secs(2);

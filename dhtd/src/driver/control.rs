@@ -1,0 +1,505 @@
+//! The control loop: one task that owns the overlay and replication of this peer.
+//!
+//! It collects messages, timers and commands, applies them one by one, and carries out what the state machines ask for.
+//! No locks; the price is that all control work of a peer shares one task. Data never passes through it.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dht_core::{
+    overlay::{self, Destination, Lookup, LookupFailed, Phase, Ring, Saved},
+    replication::eventual,
+    ring::{Id, Slot, SlotBits},
+};
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep_until,
+};
+
+use super::{Membership, Shared, shards::Shards, transfer};
+use crate::{
+    storage::{DataDir, EngineError},
+    transport::Trouble,
+    wire::PeerBody,
+};
+
+/// What the control loop is asked.
+#[allow(clippy::large_enum_variant, reason = "most commands are messages, the large variant")]
+pub enum Command {
+    /// A message has arrived.
+    Message(dht_core::ring::PeerId, PeerBody),
+    /// Look up who owns an identifier.
+    Lookup(Id, oneshot::Sender<Result<Lookup, LookupFailed>>),
+    /// Found a ring.
+    Found(Ring),
+    /// Take up a membership again.
+    Resume(Saved),
+    /// Join a ring; answered once all nodes are members.
+    Join(Vec<Arc<str>>, oneshot::Sender<Result<Ring, JoinError>>),
+    /// Hand everything over and leave; `true` is sent when it is done.
+    Depart(oneshot::Sender<Result<mpsc::Receiver<Progress>, DepartError>>),
+    /// A push to a replica failed.
+    Diverged(Slot, dht_core::ring::PeerId),
+    /// A transfer has ended.
+    Transferred(Slot, dht_core::ring::PeerId, Option<dht_core::replication::digest::SlotDigest>),
+    /// Look at the state machines.
+    Inspect(Inspection),
+}
+
+/// Something that looks at the state machines.
+pub type Inspection = Box<dyn FnOnce(&overlay::State, Option<&eventual::State>) + Send>;
+
+/// How far a departure has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Slots with data that others still need.
+    pub left: usize,
+    /// Slots with data when it began.
+    pub total: usize,
+    /// Everything is handed over and the peer is gone.
+    pub done: bool,
+}
+
+/// A peer cannot join.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum JoinError {
+    /// It is in a ring, or on its way.
+    #[error("this peer is already in a ring or on its way into one")]
+    AlreadyJoined,
+    /// Nobody was named.
+    #[error("no seeds: name at least one peer of the ring")]
+    NoSeeds,
+    /// A seed would not have it.
+    #[error("{0} refused: {1}")]
+    Refused(Arc<str>, String),
+}
+
+/// A peer cannot depart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DepartError {
+    /// It is in no ring.
+    #[error("this peer is in no ring")]
+    NotAMember,
+    /// There is nobody to hand the data to.
+    #[error("the last peer of a ring cannot depart: its data would be lost")]
+    LastPeer,
+}
+
+/// Opens the data once the ring is known.
+pub type OpenShards = Box<dyn Fn(SlotBits) -> Result<Shards, EngineError> + Send>;
+
+/// The way to the control loop. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(mpsc::Sender<Command>);
+
+impl Handle {
+    /// A handle and what the loop reads from.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (sender, receiver) = mpsc::channel(INBOX);
+        (Self(sender), receiver)
+    }
+
+    /// Gives the loop something to do; waits while it is behind. Nothing happens once the peer has stopped.
+    pub async fn send(&self, command: Command) {
+        drop(self.0.send(command).await);
+    }
+
+    /// As [`Handle::send`], but gives up at once if the loop is behind.
+    pub fn try_send(&self, command: Command) {
+        drop(self.0.try_send(command));
+    }
+
+    /// Who owns an identifier.
+    ///
+    /// # Errors
+    /// If nobody answers in time.
+    pub async fn lookup(&self, target: Id) -> Result<Lookup, LookupFailed> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Lookup(target, reply)).await;
+        answer.await.unwrap_or(Err(LookupFailed))
+    }
+
+    /// Looks at the state machines; `None` once the peer has stopped.
+    pub async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&overlay::State, Option<&eventual::State>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let inspection: Inspection = Box::new(|overlay, replication| drop(reply.send(look(overlay, replication))));
+        self.send(Command::Inspect(inspection)).await;
+        answer.await.ok()
+    }
+}
+
+/// The control loop's state.
+pub struct Control {
+    overlay: overlay::State,
+    replication: Option<eventual::State>,
+    replication_config: eventual::Config,
+    shared: Arc<Shared>,
+    handle: Handle,
+    dir: Arc<DataDir>,
+    open_shards: OpenShards,
+    started: Instant,
+    timers: BTreeMap<(Duration, u64), Timer>,
+    next_timer: u64,
+    lookups: BTreeMap<u64, Waiter>,
+    next_token: u64,
+    routes_changed: bool,
+    saved: Option<Saved>,
+    joining: Vec<oneshot::Sender<Result<Ring, JoinError>>>,
+    departing: Option<Departing>,
+    expected_peers: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Timer {
+    Overlay(overlay::Timer),
+    Replication(eventual::Timer),
+    Save,
+    Depart,
+}
+
+enum Waiter {
+    Asker(oneshot::Sender<Result<Lookup, LookupFailed>>),
+    Locate(Slot),
+}
+
+struct Departing {
+    progress: mpsc::Sender<Progress>,
+    total: usize,
+}
+
+impl Control {
+    /// A loop that waits for its first command.
+    #[must_use]
+    pub fn new(
+        overlay: overlay::State,
+        replication_config: eventual::Config,
+        shared: Arc<Shared>,
+        handle: Handle,
+        dir: Arc<DataDir>,
+        open_shards: OpenShards,
+    ) -> Self {
+        Self {
+            overlay,
+            replication: None,
+            replication_config,
+            shared,
+            handle,
+            dir,
+            open_shards,
+            started: Instant::now(),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            lookups: BTreeMap::new(),
+            next_token: 0,
+            routes_changed: false,
+            saved: None,
+            joining: Vec::new(),
+            departing: None,
+            expected_peers: 0,
+        }
+    }
+
+    /// Runs until the peer has departed or every handle is gone.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut trouble: mpsc::Receiver<Trouble>) {
+        self.set_timer(SAVE_EVERY, Timer::Save);
+        let mut commands = Vec::with_capacity(BATCH);
+        while self.overlay.phase() != Phase::Gone {
+            let next = self.timers.first_key_value().map_or(Duration::from_secs(60), |((at, _), _)| *at);
+            tokio::select! {
+                count = inbox.recv_many(&mut commands, BATCH) => if count == 0 {
+                    return;
+                },
+                Some(trouble) = trouble.recv() => self.in_trouble(trouble),
+                () = sleep_until((self.started + next).into()) => {}
+            }
+            for command in commands.drain(..) {
+                self.take(command);
+            }
+            self.fire_timers();
+            self.publish();
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Message(_, PeerBody::Overlay(message)) => self.overlay(overlay::Input::Message(message)),
+            Command::Message(from, PeerBody::Replication(message)) => {
+                self.replication(eventual::Input::Message(from, message));
+            }
+            Command::Lookup(target, reply) => self.lookup(target, Waiter::Asker(reply)),
+            Command::Found(ring) => self.overlay(overlay::Input::Found(ring)),
+            Command::Resume(saved) => {
+                self.expected_peers = saved.peers.len();
+                self.know_ring(saved.ring);
+                self.overlay(overlay::Input::Resume(saved));
+            }
+            Command::Join(seeds, reply) => self.join(seeds, reply),
+            Command::Depart(reply) => self.depart(reply),
+            Command::Diverged(slot, peer) => self.replication(eventual::Input::Diverged(slot, peer)),
+            Command::Transferred(slot, peer, digest) => {
+                self.replication(eventual::Input::Transferred(slot, peer, digest));
+            }
+            Command::Inspect(look) => look(&self.overlay, self.replication.as_ref()),
+        }
+    }
+
+    fn overlay(&mut self, input: overlay::Input) {
+        for output in self.overlay.handle(self.started.elapsed(), input) {
+            match output {
+                overlay::Output::Send(to, message) => {
+                    let (address, receiver) = match to {
+                        Destination::Peer(peer) => (peer.address.clone(), Some(peer)),
+                        Destination::Address(address) => (address, None),
+                    };
+                    self.shared.exchange.send(&address, receiver, PeerBody::Overlay(message));
+                }
+                overlay::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Overlay(timer)),
+                overlay::Output::Event(event) => self.happened(event),
+            }
+        }
+    }
+
+    fn happened(&mut self, event: overlay::Event) {
+        match event {
+            overlay::Event::Joined(ring) => {
+                tracing::info!(ring = %ring_name(&ring), "joined");
+                self.know_ring(ring);
+                if let Err(error) = Membership::save_ring(&self.dir, &ring, false) {
+                    tracing::error!(%error, "cannot save the ring's name: a restart will not find back into it");
+                }
+                self.publish();
+            }
+            overlay::Event::Complete => {
+                tracing::info!(nodes = self.overlay.me().nodes, "all nodes are members");
+                if let Some(ring) = self.overlay.ring().copied() {
+                    self.joining.drain(..).for_each(|reply| drop(reply.send(Ok(ring))));
+                }
+            }
+            overlay::Event::RoutesChanged => self.routes_changed = true,
+            overlay::Event::PeerDied(peer) => tracing::warn!(peer = %peer.short(), "a peer is dead or has left"),
+            overlay::Event::PeerRevived(peer) => tracing::info!(peer = %peer.short(), "a dead peer answers again"),
+            overlay::Event::Lookup { token, result } => match self.lookups.remove(&token) {
+                Some(Waiter::Asker(reply)) => drop(reply.send(result)),
+                Some(Waiter::Locate(slot)) => {
+                    if let Some(home) = result.ok().and_then(|found| found.home) {
+                        self.replication(eventual::Input::Located(slot, home.group));
+                    }
+                }
+                None => {}
+            },
+        }
+    }
+
+    /// From now on there is data.
+    fn know_ring(&mut self, ring: Ring) {
+        if self.shared.shards.get().is_some() {
+            return;
+        }
+        match (self.open_shards)(ring.slot_bits) {
+            Ok(shards) => {
+                let held: Vec<Slot> = shards.table().held().map(|(slot, _)| slot).collect();
+                drop(self.shared.shards.set(Arc::new(shards)));
+                let routes = Arc::new(self.overlay.routes());
+                let (config, expected) = (self.replication_config.clone(), self.expected_peers);
+                let mut replication = eventual::State::new(config, routes, expected, held);
+                let outputs = replication.start(self.started.elapsed());
+                self.replication = Some(replication);
+                outputs.into_iter().for_each(|output| self.replicate(output));
+            }
+            // The server looks whether the data could be opened, and stops if not.
+            Err(error) => tracing::error!(error = %error.chain(), "cannot open the data"),
+        }
+    }
+
+    fn replication(&mut self, input: eventual::Input) {
+        let Some((replication, shards)) = self.replication.as_mut().zip(self.shared.shards.get()) else { return };
+        for output in replication.handle(self.started.elapsed(), input, &**shards.table()) {
+            self.replicate(output);
+        }
+    }
+
+    fn replicate(&mut self, output: eventual::Output) {
+        let Some(shards) = self.shared.shards.get().cloned() else { return };
+        match output {
+            eventual::Output::Send(to, message) => {
+                if let Some(peer) = self.shared.routes.load().peer(to).cloned() {
+                    let address = peer.address.clone();
+                    self.shared.exchange.send(&address, Some(peer), PeerBody::Replication(message));
+                }
+            }
+            eventual::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Replication(timer)),
+            eventual::Output::Synced(slot, synced) => shards.table().set_synced(slot, synced),
+            eventual::Output::Locate(slot) => {
+                if let Some(bits) = self.overlay.ring().map(|ring| ring.slot_bits) {
+                    self.lookup(bits.point(slot), Waiter::Locate(slot));
+                }
+            }
+            eventual::Output::Transfer(slot, to) => {
+                let (shared, handle) = (self.shared.clone(), self.handle.clone());
+                tokio::spawn(async move {
+                    let peer = shared.routes.load().peer(to).cloned();
+                    let digest = match peer {
+                        Some(peer) => transfer::send_slot(&shared, slot, &peer).await,
+                        None => None,
+                    };
+                    handle.send(Command::Transferred(slot, to, digest)).await;
+                });
+            }
+            eventual::Output::Drop(slot, digest) => {
+                tokio::spawn(async move {
+                    if let Err(error) = shards.drop_slot(slot, digest).await {
+                        tracing::error!(%slot, %error, "cannot drop a slot that others hold now");
+                    }
+                });
+            }
+        }
+    }
+
+    fn lookup(&mut self, target: Id, waiter: Waiter) {
+        self.next_token += 1;
+        let token = self.next_token;
+        self.lookups.insert(token, waiter);
+        self.overlay(overlay::Input::Lookup { token, target });
+    }
+
+    fn join(&mut self, seeds: Vec<Arc<str>>, reply: oneshot::Sender<Result<Ring, JoinError>>) {
+        if self.overlay.phase() != Phase::Idle {
+            return drop(reply.send(Err(JoinError::AlreadyJoined)));
+        }
+        if seeds.is_empty() {
+            return drop(reply.send(Err(JoinError::NoSeeds)));
+        }
+        self.joining.push(reply);
+        self.overlay(overlay::Input::Join { seeds });
+    }
+
+    fn depart(&mut self, reply: oneshot::Sender<Result<mpsc::Receiver<Progress>, DepartError>>) {
+        let others =
+            self.overlay.peers().any(|known| known.health.usable() && known.peer.nodes > 0 && !known.peer.leaving);
+        let refusal = match self.overlay.phase() {
+            Phase::Member | Phase::Island if others => None,
+            Phase::Member | Phase::Island => Some(DepartError::LastPeer),
+            _ => Some(DepartError::NotAMember),
+        };
+        if let Some(refusal) = refusal {
+            return drop(reply.send(Err(refusal)));
+        }
+        let total = self.slots_held();
+        let (progress, receiver) = mpsc::channel(16);
+        self.departing = Some(Departing { progress, total });
+        drop(reply.send(Ok(receiver)));
+        tracing::info!(slots = total, "departing: handing everything over");
+        self.overlay(overlay::Input::Leave);
+        self.set_timer(DEPART_LOOK_EVERY, Timer::Depart);
+    }
+
+    /// Reports how far the departure is, and ends it.
+    fn continue_departing(&mut self) {
+        let left = self.slots_held();
+        let Some(Departing { progress, total }) = &self.departing else { return };
+        // A reader that is slow misses a step, one that is gone does not stop the departure.
+        let _ = progress.try_send(Progress { left, total: *total, done: false });
+        if left > 0 {
+            return self.set_timer(DEPART_LOOK_EVERY, Timer::Depart);
+        }
+        tracing::info!("everything is handed over: leaving the ring");
+        if let Some(ring) = self.overlay.ring()
+            && let Err(error) = Membership::save_ring(&self.dir, ring, true)
+        {
+            tracing::error!(%error, "cannot note the departure: a restart would come back");
+        }
+        let (progress, total) = (progress.clone(), *total);
+        self.overlay(overlay::Input::Depart);
+        tokio::spawn(async move {
+            let _ = progress.send(Progress { left: 0, total, done: true }).await;
+        });
+    }
+
+    fn slots_held(&self) -> usize {
+        self.shared.shards.get().map_or(0, |shards| shards.table().held().count())
+    }
+
+    fn in_trouble(&mut self, trouble: Trouble) {
+        let Trouble { address, peer, status } = &trouble;
+        if trouble.unreachable() {
+            tracing::debug!(%address, message = status.message(), "cannot reach a peer");
+            if let Some(peer) = *peer {
+                self.overlay(overlay::Input::Unreachable(peer));
+            }
+        } else {
+            tracing::warn!(%address, message = status.message(), "a peer refuses our messages");
+            if self.overlay.phase() == Phase::Joining {
+                let refusal = JoinError::Refused(address.clone(), status.message().to_owned());
+                self.joining.drain(..).for_each(|reply| drop(reply.send(Err(refusal.clone()))));
+            }
+        }
+    }
+
+    fn set_timer(&mut self, after: Duration, timer: Timer) {
+        self.next_timer += 1;
+        self.timers.insert((self.started.elapsed() + after, self.next_timer), timer);
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.started.elapsed();
+        while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
+            match entry.remove() {
+                Timer::Overlay(timer) => self.overlay(overlay::Input::Timer(timer)),
+                Timer::Replication(timer) => self.replication(eventual::Input::Timer(timer)),
+                Timer::Save => self.save(),
+                Timer::Depart => self.continue_departing(),
+            }
+        }
+    }
+
+    /// Gives the data path a new picture of the ring, if anything has changed.
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.routes_changed) {
+            let routes = Arc::new(self.overlay.routes());
+            self.shared.routes.store(routes.clone());
+            self.replication(eventual::Input::Routes(routes));
+        }
+        let phase = self.overlay.phase();
+        self.shared.phase.send_if_modified(|known| std::mem::replace(known, phase) != phase);
+    }
+
+    /// Keeps whom we know, if that has changed.
+    fn save(&mut self) {
+        self.set_timer(SAVE_EVERY, Timer::Save);
+        let saved = self.overlay.saved();
+        if saved == self.saved {
+            return;
+        }
+        self.saved.clone_from(&saved);
+        let dir = self.dir.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Some(Err(error)) = saved.map(|saved| Membership::save_peers(&dir, &saved)) {
+                tracing::error!(%error, "cannot save the known peers");
+            }
+        });
+    }
+}
+
+fn ring_name(ring: &Ring) -> String {
+    ring.id.0[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Commands that may wait for the loop. A guess.
+const INBOX: usize = 8192;
+
+/// Commands taken at once.
+const BATCH: usize = 256;
+
+/// How soon after a change the known peers are on disk. A guess; losing the newest does little harm.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a departure looks whether it is done. A guess.
+const DEPART_LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -1,0 +1,57 @@
+//! The loops that own state machines: they collect inputs, apply them, and carry out outputs.
+//!
+//! - [`control`]: the overlay and replication, on one task.
+//! - [`shards`]: the data, on a thread for each shard.
+//!
+//! [`Shared`] is what they and the data path have in common. Control and data are apart: the control loop publishes an
+//! immutable picture of the ring, and the data path reads it without waiting for anybody.
+
+pub mod control;
+mod membership;
+pub mod shards;
+mod transfer;
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use dht_core::overlay::{Peer, Phase, Routes};
+use tokio::sync::{mpsc, watch};
+
+use self::shards::Shards;
+use crate::transport::{Calls, Channels, Exchange, Trouble};
+
+pub use control::{Control, Handle};
+pub use membership::{Membership, RingFile};
+
+/// What the loops and the data path of one peer share.
+pub struct Shared {
+    /// The newest picture of the ring.
+    pub routes: Arc<ArcSwap<Routes>>,
+    /// The data; unset until the peer knows its ring.
+    pub shards: OnceLock<Arc<Shards>>,
+    /// One-way messages to other peers.
+    pub exchange: Exchange,
+    /// Calls to other peers.
+    pub calls: Calls,
+    /// Connections to other peers.
+    pub channels: Arc<Channels>,
+    /// Where the peer stands, for whoever wants to wait for it.
+    pub phase: watch::Sender<Phase>,
+}
+
+impl Shared {
+    /// What a peer that is in no ring yet has; `trouble` hears of peers that can't be reached.
+    #[must_use]
+    pub fn new(me: Peer, trouble: mpsc::Sender<Trouble>) -> Self {
+        let routes = Arc::new(ArcSwap::from_pointee(Routes::outside(me)));
+        let channels = Arc::new(Channels::default());
+        Self {
+            exchange: Exchange::new(channels.clone(), routes.clone(), trouble),
+            calls: Calls::new(channels.clone(), routes.clone()),
+            shards: OnceLock::new(),
+            channels,
+            routes,
+            phase: watch::Sender::new(Phase::Idle),
+        }
+    }
+}

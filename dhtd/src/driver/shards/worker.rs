@@ -1,0 +1,172 @@
+//! One shard: takes whatever waits, decides, and puts it into the engine as one batch.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use dht_core::{
+    hlc::Clock,
+    record::{Record, RecordKey, StoredMode, Version, slot_prefix, storage_key},
+    replication::{digest::SlotDigest, eventual::Digests},
+    ring::{PeerId, Slot},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Change, SlotTable, Written, not_a_record};
+use crate::storage::{Batch, Engine, EngineError, Table};
+
+type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
+
+/// What a shard is asked to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    Write { slot: Slot, at: RecordKey, change: Change, reply: Reply<Written> },
+    Merge { records: Vec<(Slot, RecordKey, Record)>, reply: Reply<()> },
+    Drop { slot: Slot, digest: SlotDigest, reply: Reply<bool> },
+}
+
+pub(super) struct Worker {
+    engine: Arc<dyn Engine>,
+    table: Arc<SlotTable>,
+    me: PeerId,
+    clock: Clock,
+}
+
+/// A batch that is being made.
+#[derive(Default)]
+struct Group {
+    batch: Batch,
+    /// What the batch leaves behind under the keys that it touches.
+    records: HashMap<Bytes, Record>,
+    /// What it changes in digests: the slot, what goes, what comes.
+    changes: Vec<(Slot, RecordKey, Option<Record>, Record)>,
+    answers: Vec<Answer>,
+}
+
+/// An answer that holds once the batch is in.
+enum Answer {
+    Written(Reply<Written>, Written),
+    Merged(Reply<()>),
+}
+
+impl Worker {
+    pub(super) fn new(engine: Arc<dyn Engine>, table: Arc<SlotTable>, me: PeerId) -> Self {
+        Self { engine, table, me, clock: Clock::default() }
+    }
+
+    /// Works until all senders are gone.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut waiting = Vec::with_capacity(GROUP);
+        while jobs.blocking_recv_many(&mut waiting, GROUP) > 0 {
+            let mut group = Group::default();
+            for job in waiting.drain(..) {
+                self.take(job, &mut group);
+            }
+            self.commit(group);
+        }
+    }
+
+    fn take(&mut self, job: Job, group: &mut Group) {
+        match job {
+            Job::Write { slot, at, change, reply } => match self.write(slot, at, change, group) {
+                Ok(written) => group.answers.push(Answer::Written(reply, written)),
+                Err(error) => answer(reply, Err(error)),
+            },
+            Job::Merge { records, reply } => {
+                let merged = records.into_iter().try_for_each(|(slot, at, record)| self.merge(slot, at, record, group));
+                match merged {
+                    Ok(()) => group.answers.push(Answer::Merged(reply)),
+                    Err(error) => answer(reply, Err(error)),
+                }
+            }
+            Job::Drop { slot, digest, reply } => {
+                self.commit(std::mem::take(group));
+                answer(reply, self.drop_slot(slot, digest));
+            }
+        }
+    }
+
+    fn write(&mut self, slot: Slot, at: RecordKey, content: Change, group: &mut Group) -> Result<Written, EngineError> {
+        let key = storage_key(StoredMode::Eventual, slot, &at);
+        let old = self.current(&key, group)?;
+        if let Some(old) = &old {
+            self.clock.observe(old.version.time);
+        }
+        let version = Version { time: self.clock.tick(unix_millis()), peer: self.me };
+        let record = Record { version, content };
+        let existed = old.as_ref().is_some_and(|old| old.value().is_some());
+        group.put(slot, at, key, old, record.clone());
+        Ok(Written { record, existed })
+    }
+
+    fn merge(&mut self, slot: Slot, at: RecordKey, record: Record, group: &mut Group) -> Result<(), EngineError> {
+        self.clock.observe(record.version.time);
+        let key = storage_key(StoredMode::Eventual, slot, &at);
+        let old = self.current(&key, group)?;
+        if record.replaces(old.as_ref()) {
+            group.put(slot, at, key, old, record);
+        }
+        Ok(())
+    }
+
+    fn current(&self, key: &Bytes, group: &Group) -> Result<Option<Record>, EngineError> {
+        if let Some(record) = group.records.get(key) {
+            return Ok(Some(record.clone()));
+        }
+        let stored = self.engine.get(Table::Records, key)?;
+        stored.map(|value| Record::decode(&value).map_err(|_| not_a_record("a value"))).transpose()
+    }
+
+    fn commit(&self, group: Group) {
+        let result = if group.batch.is_empty() { Ok(()) } else { self.engine.put_batch(group.batch) };
+        if result.is_ok() {
+            for (slot, at, old, new) in group.changes {
+                self.table.update(slot, |digest| {
+                    if let Some(old) = old {
+                        digest.remove(&at, &old);
+                    }
+                    digest.add(&at, &new);
+                });
+            }
+        }
+        for waiting in group.answers {
+            match waiting {
+                Answer::Written(reply, written) => answer(reply, result.clone().map(|()| written)),
+                Answer::Merged(reply) => answer(reply, result.clone()),
+            }
+        }
+    }
+
+    fn drop_slot(&self, slot: Slot, digest: SlotDigest) -> Result<bool, EngineError> {
+        if !self.table.digest(slot).same(&digest) {
+            return Ok(false);
+        }
+        self.engine.delete_range(Table::Records, &slot_prefix(StoredMode::Eventual, slot))?;
+        self.table.update(slot, |digest| *digest = SlotDigest::default());
+        Ok(true)
+    }
+}
+
+impl Group {
+    fn put(&mut self, slot: Slot, at: RecordKey, key: Bytes, old: Option<Record>, new: Record) {
+        self.batch.put(Table::Records, key.clone(), new.encode());
+        self.records.insert(key, new.clone());
+        self.changes.push((slot, at, old, new));
+    }
+}
+
+/// Whoever asked may have stopped waiting.
+fn answer<T>(reply: Reply<T>, result: Result<T, EngineError>) {
+    drop(reply.send(result));
+}
+
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Jobs in one batch at most. A guess: the engine's figures (DESIGN, section 6) gain little beyond 256.
+const GROUP: usize = 1024;

@@ -1,0 +1,69 @@
+//! Sending a whole slot to another replica.
+
+use std::{sync::Arc, time::Duration};
+
+use dht_core::{
+    overlay::Peer,
+    record::{Record, RecordKey},
+    replication::{digest::SlotDigest, eventual::Digests},
+    ring::Slot,
+};
+use dhtd_proto::v1::{self, peer_call::Call};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use super::{Shared, shards::Shards};
+use crate::{transport::Lane, wire};
+
+/// Sends all records of the slot and waits until the other peer has them on disk. Returns the digest that the slot had
+/// here when it began, or nothing if it was cut off: then some records are there, which does no harm.
+pub(super) async fn send_slot(shared: &Shared, slot: Slot, to: &Peer) -> Option<SlotDigest> {
+    let shards = shared.shards.get()?.clone();
+    let digest = shards.table().digest(slot);
+    let (sender, mut batches) = mpsc::channel(2);
+    let scan = spawn_blocking(move || read_slot(&shards, slot, &sender));
+    while let Some(records) = batches.recv().await {
+        let call = Call::Push(v1::PushCall { records });
+        if let Err(error) = shared.calls.call(&to.address, Lane::Background, call, PUSH_TIME_OUT).await {
+            tracing::debug!(%slot, to = %to.address, %error, "transfer was cut off");
+            return None;
+        }
+    }
+    match scan.await {
+        Ok(Ok(())) => Some(digest),
+        Ok(Err(error)) => {
+            tracing::error!(%slot, %error, "cannot read a slot to send it");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn read_slot(
+    shards: &Arc<Shards>,
+    slot: Slot,
+    batches: &mpsc::Sender<Vec<v1::StoredRecord>>,
+) -> Result<(), crate::storage::EngineError> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for entry in shards.scan(slot) {
+        let (at, record): (RecordKey, Record) = entry?;
+        bytes += at.key.len() + record.value().map_or(0, |value| value.len());
+        batch.push(wire::stored_record(&at, &record));
+        if batch.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
+            bytes = 0;
+            if batches.blocking_send(std::mem::take(&mut batch)).is_err() {
+                return Ok(()); // Nobody is waiting any more.
+            }
+        }
+    }
+    if !batch.is_empty() {
+        drop(batches.blocking_send(batch));
+    }
+    Ok(())
+}
+
+/// What one call holds at most: large enough to share an fsync, small enough to leave room for others. Guesses.
+const BATCH_RECORDS: usize = 1000;
+const BATCH_BYTES: usize = 512 << 10;
+
+/// A batch that takes longer to be written counts as lost. A guess.
+const PUSH_TIME_OUT: Duration = Duration::from_secs(10);

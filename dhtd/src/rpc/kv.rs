@@ -1,0 +1,64 @@
+//! `KvService`.
+
+use dhtd_proto::v1::{
+    DeleteRequest, DeleteResponse, ExportRequest, ExportResponse, GetRequest, GetResponse, PutRequest, PutResponse,
+    kv_service_server::KvService,
+};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::deadline;
+use crate::{coordinator::Coordinator, wire};
+
+/// Serves `KvService`.
+pub struct KvApi(pub Coordinator);
+
+type Items = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ExportResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl KvService for KvApi {
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let (metadata, _, PutRequest { key, value, min_durable }) = request.into_parts();
+        deadline::within(&metadata, async {
+            let done = self.0.put(key, value, min_durable).await?;
+            let version = Some(wire::version(done.version));
+            Ok(Response::new(PutResponse { version, durable: done.durable, existed: done.existed }))
+        })
+        .await
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let (metadata, _, GetRequest { key }) = request.into_parts();
+        deadline::within(&metadata, async {
+            let read = self.0.get(key).await?;
+            Ok(Response::new(GetResponse { version: Some(wire::version(read.record.version)), value: read.value }))
+        })
+        .await
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        let (metadata, _, DeleteRequest { key, min_durable }) = request.into_parts();
+        deadline::within(&metadata, async {
+            let done = self.0.delete(key, min_durable).await?;
+            let version = Some(wire::version(done.version));
+            Ok(Response::new(DeleteResponse { version, durable: done.durable, existed: done.existed }))
+        })
+        .await
+    }
+
+    type ExportStream = Items;
+
+    async fn export(&self, _: Request<ExportRequest>) -> Result<Response<Items>, Status> {
+        let (pages, receiver) = mpsc::channel(4);
+        let (end, ended) = mpsc::channel(1);
+        let coordinator = self.0.clone();
+        tokio::spawn(async move {
+            if let Err(error) = coordinator.export(pages).await {
+                let _ = end.send(Err(Status::from(error))).await;
+            }
+        });
+        let pages = ReceiverStream::new(receiver).map(|items| Ok(ExportResponse { items }));
+        Ok(Response::new(Box::pin(pages.chain(ReceiverStream::new(ended)))))
+    }
+}

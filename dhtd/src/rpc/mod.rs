@@ -1,0 +1,11 @@
+//! The gRPC services: check, call, map the error, reply.
+
+mod deadline;
+mod kv;
+mod peer;
+mod ring;
+mod status;
+
+pub use kv::KvApi;
+pub use peer::PeerApi;
+pub use ring::RingApi;

@@ -1,0 +1,181 @@
+//! `RingService`.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use dht_core::{
+    overlay::{self, Health, Lookup, Node, Peer, Phase},
+    replication::eventual::Digests,
+    ring::{Id, PeerId},
+};
+use dhtd_proto::v1::{
+    self, DepartRequest, DepartResponse, JoinRequest, JoinResponse, LookupRequest, LookupResponse, OverlayRequest,
+    OverlayResponse, PeerPhase, StatusRequest, StatusResponse, lookup_request::Target,
+    ring_service_server::RingService,
+};
+use tokio::sync::oneshot;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::{deadline, status};
+use crate::{
+    driver::{Handle, Shared, control::Command},
+    wire,
+};
+
+/// Serves `RingService`.
+pub struct RingApi {
+    /// What the loops share.
+    pub shared: Arc<Shared>,
+    /// The control loop.
+    pub control: Handle,
+    /// When the process started.
+    pub started: Instant,
+    /// Whom to join through if a join names nobody.
+    pub seeds: Vec<Arc<str>>,
+}
+
+type Departure = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<DepartResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl RingService for RingApi {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        deadline::within(request.metadata(), async { self.describe().await.map(Response::new) }).await
+    }
+
+    async fn overlay(&self, request: Request<OverlayRequest>) -> Result<Response<OverlayResponse>, Status> {
+        let look = async {
+            let overlay = self.control.inspect(|state, _| overlay_of(state)).await;
+            overlay.map(Response::new).ok_or_else(status::stopping)
+        };
+        deadline::within(request.metadata(), look).await
+    }
+
+    async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
+        let (metadata, _, LookupRequest { target }) = request.into_parts();
+        let id = match target {
+            Some(Target::Key(key)) => Id::of_key(&key),
+            Some(Target::Id(id)) => {
+                Id::new(id.as_ref().try_into().map_err(|_| status::invalid("id", "an identifier has 20 bytes"))?)
+            }
+            None => return Err(status::invalid("target", "name a key or an identifier")),
+        };
+        deadline::within(&metadata, async {
+            let lookup = self.control.lookup(id).await.map_err(status::lookup_failed)?;
+            Ok(Response::new(self.trace(id, &lookup)))
+        })
+        .await
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let (metadata, _, JoinRequest { seeds }) = request.into_parts();
+        let seeds =
+            if seeds.is_empty() { self.seeds.clone() } else { seeds.iter().map(|s| s.as_str().into()).collect() };
+        deadline::within(&metadata, async {
+            let (reply, answer) = oneshot::channel();
+            self.control.send(Command::Join(seeds, reply)).await;
+            let ring = answer.await.map_err(|_| status::stopping())??;
+            Ok(Response::new(JoinResponse { ring: Some(wire::public_ring(&ring)) }))
+        })
+        .await
+    }
+
+    type DepartStream = Departure;
+
+    async fn depart(&self, _: Request<DepartRequest>) -> Result<Response<Departure>, Status> {
+        let (reply, answer) = oneshot::channel();
+        self.control.send(Command::Depart(reply)).await;
+        let progress = answer.await.map_err(|_| status::stopping())??;
+        let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
+        let progress = ReceiverStream::new(progress).map(move |step| {
+            Ok(DepartResponse { slots_left: count(step.left), slots_total: count(step.total), done: step.done })
+        });
+        Ok(Response::new(Box::pin(progress)))
+    }
+}
+
+impl RingApi {
+    async fn describe(&self) -> Result<StatusResponse, Status> {
+        let look = |state: &overlay::State, replication: Option<&dht_core::replication::eventual::State>| {
+            let (syncing, transfers) = replication.map_or((0, 0), |r| (r.syncing(), r.transfers()));
+            (state.me().clone(), state.ring().copied(), phase_of(state), syncing, transfers)
+        };
+        let (me, ring, phase, syncing, transfers) = self.control.inspect(look).await.ok_or_else(status::stopping)?;
+        let shards = self.shared.shards.get();
+        let held: Vec<_> = shards.map(|shards| shards.table().held().collect()).unwrap_or_default();
+        let routes = self.shared.routes.load_full();
+        let own =
+            routes.own_slots().filter(|slot| shards.is_some_and(|shards| shards.table().digest(*slot).is_empty()));
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Ok(StatusResponse {
+            peer: Some(wire::peer(&me)),
+            ring: ring.as_ref().map(wire::public_ring),
+            phase: phase.into(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            slots_held: count(held.len() + own.count()),
+            slots_syncing: count(syncing),
+            keys: held.iter().map(|(_, digest)| digest.values).sum(),
+            disk_bytes: shards.map_or(0, |shards| shards.disk_bytes()),
+            transfers: count(transfers),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    fn trace(&self, id: Id, lookup: &Lookup) -> LookupResponse {
+        let peers: BTreeMap<PeerId, &Peer> = lookup.peers.iter().map(|peer| (peer.id, peer)).collect();
+        let node = |node: &Node| wire::node(node, peers.get(&node.peer).map_or("", |peer| &peer.address));
+        let hops = lookup.hops.iter().map(|hop| {
+            let (reason, finger_bit) = wire::hop_reason(hop.reason);
+            let round_trip_us = hop.round_trip_us;
+            v1::Hop { node: Some(node(&hop.node)), reason: reason.into(), finger_bit, round_trip_us }
+        });
+        let group = lookup.home.iter().flat_map(|home| &home.group);
+        LookupResponse {
+            id: Bytes::copy_from_slice(id.as_bytes()),
+            owner: Some(node(&lookup.owner)),
+            hops: hops.collect(),
+            timeouts: lookup.timeouts,
+            elapsed_us: u64::try_from(lookup.elapsed.as_micros()).unwrap_or(u64::MAX),
+            slot: self.shared.routes.load().slot_bits().map_or(0, |bits| bits.slot_of(id).0),
+            home_group: group.filter_map(|id| peers.get(id)).map(|peer| wire::peer(peer)).collect(),
+        }
+    }
+}
+
+fn phase_of(state: &overlay::State) -> PeerPhase {
+    match state.phase() {
+        Phase::Idle => PeerPhase::Idle,
+        Phase::Joining => PeerPhase::Joining,
+        Phase::Gone => PeerPhase::Left,
+        _ if state.me().leaving => PeerPhase::Leaving,
+        Phase::Member => PeerPhase::Member,
+        Phase::Island => PeerPhase::Island,
+    }
+}
+
+fn overlay_of(state: &overlay::State) -> OverlayResponse {
+    let mut addresses: BTreeMap<PeerId, Arc<str>> =
+        state.peers().map(|known| (known.peer.id, known.peer.address.clone())).collect();
+    addresses.insert(state.me().id, state.me().address.clone());
+    let node = |node: &Node| wire::node(node, addresses.get(&node.peer).map_or("", |address| address));
+    let nodes = state.nodes().iter().map(|state| v1::NodeState {
+        node: Some(node(&state.node)),
+        member: state.member,
+        predecessor: state.predecessor.as_ref().map(node),
+        successors: state.successors.iter().map(node).collect(),
+        fingers: state.fingers().map(|(bit, finger)| v1::Finger { bit, node: Some(node(&finger)) }).collect(),
+    });
+    let me = v1::KnownPeer { peer: Some(wire::peer(state.me())), alive: true, round_trip_us: 0 };
+    let others = state.peers().filter(|known| known.health != Health::Gone).map(|known| v1::KnownPeer {
+        peer: Some(wire::peer(&known.peer)),
+        alive: known.health.usable(),
+        round_trip_us: u64::try_from(known.round_trip().as_micros()).unwrap_or(u64::MAX),
+    });
+    OverlayResponse {
+        peer: Some(wire::peer(state.me())),
+        ring: state.ring().map(wire::public_ring),
+        phase: phase_of(state).into(),
+        nodes: nodes.collect(),
+        peers: std::iter::once(me).chain(others).collect(),
+    }
+}

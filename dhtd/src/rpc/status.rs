@@ -1,0 +1,177 @@
+//! Every domain error as a gRPC status: the one place where codes and reasons are chosen.
+
+use std::{collections::HashMap, time::Duration};
+
+use dht_core::overlay::LookupFailed;
+use dhtd_proto::v1;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    coordinator::OperationError,
+    driver::control::{DepartError, JoinError},
+    storage::EngineError,
+    wire::Malformed,
+};
+
+/// The domain of every `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "dhtd";
+
+/// Where a client should not wait longer than this before it tries again. A guess: about a heartbeat.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A code and a reason from the documented list (`proto/README.md`).
+#[derive(Clone, Copy)]
+struct Verdict(Code, &'static str);
+
+impl From<OperationError> for Status {
+    fn from(error: OperationError) -> Self {
+        if let OperationError::Remote(failure) = error {
+            return status(Code::from_i32(failure.code), &failure.reason, failure.message);
+        }
+        let Verdict(code, reason) = verdict(&error);
+        status(code, reason, message(&error))
+    }
+}
+
+impl From<OperationError> for v1::Failure {
+    fn from(error: OperationError) -> Self {
+        if let OperationError::Remote(failure) = error {
+            return failure;
+        }
+        let Verdict(code, reason) = verdict(&error);
+        Self { code: code.into(), reason: reason.to_owned(), message: message(&error) }
+    }
+}
+
+impl From<Malformed> for Status {
+    fn from(error: Malformed) -> Self {
+        status(Code::InvalidArgument, "MALFORMED_MESSAGE", error.to_string())
+    }
+}
+
+impl From<JoinError> for Status {
+    fn from(error: JoinError) -> Self {
+        let Verdict(code, reason) = match &error {
+            JoinError::AlreadyJoined => Verdict(Code::FailedPrecondition, "ALREADY_JOINED"),
+            JoinError::NoSeeds => Verdict(Code::InvalidArgument, "NO_SEEDS"),
+            JoinError::Refused(..) => Verdict(Code::FailedPrecondition, "REFUSED_BY_SEED"),
+        };
+        status(code, reason, error.to_string())
+    }
+}
+
+impl From<DepartError> for Status {
+    fn from(error: DepartError) -> Self {
+        let reason = match error {
+            DepartError::NotAMember => "NOT_A_MEMBER",
+            DepartError::LastPeer => "LAST_PEER",
+        };
+        status(Code::FailedPrecondition, reason, error.to_string())
+    }
+}
+
+/// A message of another ring, of another protocol, or for somebody else.
+pub(super) fn refused(reason: &'static str, message: String) -> Status {
+    status(Code::FailedPrecondition, reason, message)
+}
+
+/// The request itself is wrong.
+pub(super) fn invalid(field: &str, message: &str) -> Status {
+    let mut details = ErrorDetails::with_error_info("INVALID_REQUEST", DOMAIN, HashMap::new());
+    details.add_bad_request_violation(field, message);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+pub(super) fn deadline_exceeded() -> Status {
+    status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline has passed".to_owned())
+}
+
+pub(super) fn lookup_failed(error: LookupFailed) -> Status {
+    status(Code::Unavailable, "LOOKUP_FAILED", error.to_string())
+}
+
+pub(super) fn stopping() -> Status {
+    OperationError::Stopping.into()
+}
+
+fn verdict(error: &OperationError) -> Verdict {
+    match error {
+        OperationError::BadKey { .. } => Verdict(Code::InvalidArgument, "BAD_KEY"),
+        OperationError::ValueTooLarge { .. } => Verdict(Code::InvalidArgument, "VALUE_TOO_LARGE"),
+        OperationError::KeyNotFound => Verdict(Code::NotFound, "KEY_NOT_FOUND"),
+        OperationError::NotAMember => Verdict(Code::Unavailable, "NOT_A_MEMBER"),
+        OperationError::NotReplica { .. } => Verdict(Code::Unavailable, "NOT_REPLICA"),
+        OperationError::NoReplica => Verdict(Code::Unavailable, "NO_REPLICA"),
+        OperationError::Syncing => Verdict(Code::Unavailable, "SLOT_SYNCING"),
+        OperationError::TooFewPeers { .. } => Verdict(Code::FailedPrecondition, "TOO_FEW_PEERS"),
+        OperationError::NotDurable { .. } => Verdict(Code::Unavailable, "NOT_DURABLE"),
+        OperationError::Engine(EngineError::Full { .. }) => Verdict(Code::ResourceExhausted, "DISK_FULL"),
+        OperationError::Engine(EngineError::ReadOnly { .. }) => Verdict(Code::Unavailable, "STORE_READ_ONLY"),
+        OperationError::Engine(EngineError::Corrupt { .. }) => Verdict(Code::DataLoss, "STORE_CORRUPT"),
+        OperationError::Engine(EngineError::Io { .. } | EngineError::InUse | EngineError::Invalid { .. }) => {
+            Verdict(Code::Internal, "STORE_FAILED")
+        }
+        OperationError::Stopping => Verdict(Code::Unavailable, "STOPPING"),
+        OperationError::Remote(_) => Verdict(Code::Unknown, "REMOTE"),
+    }
+}
+
+fn message(error: &OperationError) -> String {
+    match error {
+        OperationError::Engine(error) => error.chain(),
+        other => other.to_string(),
+    }
+}
+
+fn status(code: Code, reason: &str, message: String) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    match code {
+        Code::Unavailable | Code::ResourceExhausted => drop(details.set_retry_info(Some(RETRY_AFTER))),
+        Code::InvalidArgument => drop(details.add_bad_request_violation(field_of(reason), message.clone())),
+        _ => {}
+    }
+    Status::with_error_details(code, message, details)
+}
+
+fn field_of(reason: &str) -> &'static str {
+    match reason {
+        "BAD_KEY" => "key",
+        "VALUE_TOO_LARGE" => "value",
+        "NO_SEEDS" => "seeds",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_carries_its_reason_and_says_when_to_retry() {
+        let status = Status::from(OperationError::NoReplica);
+        let details = status.get_error_details();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("NO_REPLICA"));
+        assert_eq!(details.error_info().map(|info| info.domain.as_str()), Some("dhtd"));
+        assert!(details.retry_info().is_some());
+    }
+
+    #[test]
+    fn a_bad_request_names_its_field() {
+        let details = Status::from(OperationError::BadKey { bytes: 0 }).get_error_details();
+        assert_eq!(details.bad_request().map(|bad| bad.field_violations[0].field.as_str()), Some("key"));
+    }
+
+    #[test]
+    fn what_another_peer_refused_keeps_its_code_and_reason() {
+        let failure =
+            v1::Failure { code: Code::FailedPrecondition.into(), reason: "TOO_FEW_PEERS".into(), message: "m".into() };
+        let status = Status::from(OperationError::Remote(failure));
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(
+            status.get_error_details().error_info().map(|info| info.reason.clone()),
+            Some("TOO_FEW_PEERS".into())
+        );
+    }
+}

@@ -1,0 +1,312 @@
+//! One peer, put together: start, serve, stop.
+
+use std::{
+    error::Error as StdError,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dht_core::{
+    Rules,
+    overlay::{self, Peer, Phase, Ring, RingId},
+    replication::eventual,
+    ring::SlotBits,
+};
+use dhtd_proto::{DESCRIPTOR_SET, v1};
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use tonic::transport::{Server as Tonic, server::TcpIncoming};
+
+use crate::{
+    config::{Config, Start},
+    coordinator::{Coordinator, Limits},
+    driver::{
+        Control, Handle, Membership, Shared,
+        control::{Command, OpenShards},
+        shards::Shards,
+    },
+    rpc::{KvApi, PeerApi, RingApi},
+    storage::{DataDir, DataDirError, Engine, EngineError, FjallEngine, FjallOptions, Syncer},
+};
+
+/// A peer could not be started, or had to stop.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The port is taken, or the address is not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store in it.
+    #[error("the store in {dir}: {}", .source.chain())]
+    Store {
+        /// The data directory.
+        dir: String,
+        /// What is wrong.
+        source: EngineError,
+    },
+    /// Nothing says how to get into a ring.
+    #[error(
+        "{0} belongs to no ring yet\nhint: say --bootstrap to found one, --join HOST:PORT to join one, or --idle to wait for dhtctl join"
+    )]
+    NoRing(String),
+    /// What was asked for is not what the ring is.
+    #[error("{dir} was asked for {what}\nhint: leave the flag out; what a ring was founded with does not change")]
+    FoundedOtherwise {
+        /// The data directory.
+        dir: String,
+        /// What differs.
+        what: String,
+    },
+    /// gRPC could not be served.
+    #[error("cannot serve: {0}")]
+    Serve(String),
+}
+
+/// A peer that runs.
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    stopped: JoinHandle<Result<(), ServerError>>,
+}
+
+/// How the peer begins, from what it was told and what is on disk.
+enum Begin {
+    Found(Ring),
+    Resume(overlay::Saved),
+    Join(Vec<Arc<str>>),
+    Wait,
+}
+
+impl Server {
+    /// Starts a peer; it serves when this returns, but need not be in a ring yet.
+    ///
+    /// # Errors
+    /// See [`ServerError`]. Nothing runs then.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        // The port first: if it is taken, nothing has been touched.
+        let listen_error = |source| ServerError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let dir_name = config.data_dir.display().to_string();
+        let (dir, _) = DataDir::open_or_create(&config.data_dir, rand::random)?;
+        let begin = begin(&config, &dir)?;
+        let store = |source| ServerError::Store { dir: dir_name.clone(), source };
+        let engine = FjallEngine::open(dir.store_path(), FjallOptions::default()).map_err(store)?;
+        let engine: Arc<dyn Engine> = Arc::new(engine);
+
+        let me = describe(&config, &dir, address);
+        tracing::info!(peer = %me.id.short(), address = %me.address, incarnation = me.incarnation, "starting");
+        let (trouble, troubles) = mpsc::channel(64);
+        let shared = Arc::new(Shared::new(me.clone(), trouble));
+        let (handle, inbox) = Handle::new();
+        let control = control(&config, me.clone(), &shared, &handle, dir, engine);
+        let control = tokio::spawn(control.run(inbox, troubles));
+
+        let seeds = match &config.start {
+            Start::Join(seeds) | Start::Idle(seeds) => seeds.clone(),
+            Start::Bootstrap | Start::Unsaid => Vec::new(),
+        };
+        set_out(begin, &handle).await;
+        if shared.shards.get().is_none() && resumed(&handle).await {
+            let source = EngineError::Corrupt { what: "its records can't be read; see the log".to_owned() };
+            return Err(store(source));
+        }
+        let (stop, stopping) = oneshot::channel();
+        let serving = serve(listener, shared.clone(), handle, seeds, stopping, control);
+        let stopped = tokio::spawn(serving);
+        Ok(Self { address, shared, stop: Some(stop), stopped })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the peer stands in its life.
+    #[must_use]
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.shared.phase.subscribe()
+    }
+
+    /// Stops serving, keeps the data, and returns when everything is on disk.
+    ///
+    /// # Errors
+    /// If serving had failed before.
+    pub async fn stop(mut self) -> Result<(), ServerError> {
+        drop(self.stop.take());
+        self.ended().await
+    }
+
+    /// Waits until the peer has ended by itself: it has departed, or serving has failed.
+    ///
+    /// # Errors
+    /// If serving has failed.
+    pub async fn ended(&mut self) -> Result<(), ServerError> {
+        (&mut self.stopped).await.unwrap_or_else(|panic| Err(ServerError::Serve(panic.to_string())))
+    }
+}
+
+fn begin(config: &Config, dir: &DataDir) -> Result<Begin, ServerError> {
+    let name = || config.data_dir.display().to_string();
+    if let Some(saved) = Membership::load(dir)? {
+        if let Some(what) = config.founding.differs_from(&saved.ring) {
+            return Err(ServerError::FoundedOtherwise { dir: name(), what });
+        }
+        return Ok(Begin::Resume(saved));
+    }
+    match &config.start {
+        Start::Bootstrap => Ok(Begin::Found(Ring {
+            id: RingId(rand::random()),
+            replicas: config.founding.replicas.unwrap_or(DEFAULT_REPLICAS),
+            slot_bits: config.founding.slot_bits.unwrap_or(SlotBits::DEFAULT),
+        })),
+        Start::Join(seeds) => Ok(Begin::Join(seeds.clone())),
+        Start::Idle(_) => Ok(Begin::Wait),
+        Start::Unsaid => Err(ServerError::NoRing(name())),
+    }
+}
+
+fn describe(config: &Config, dir: &DataDir, address: SocketAddr) -> Peer {
+    let identity = dir.identity();
+    let advertise = config.advertise.clone().unwrap_or_else(|| address.to_string().into());
+    let id = dht_core::ring::PeerId::new(identity.peer_id);
+    Peer { id, address: advertise, incarnation: identity.incarnation, nodes: 0, leaving: false }
+}
+
+fn control(
+    config: &Config,
+    me: Peer,
+    shared: &Arc<Shared>,
+    handle: &Handle,
+    dir: DataDir,
+    engine: Arc<dyn Engine>,
+) -> Control {
+    let overlay = overlay::Config { nodes: config.nodes, routing: config.routing, ..overlay::Config::default() };
+    let (id, fsync) = (me.id, config.fsync);
+    let open: OpenShards = Box::new(move |bits| {
+        let syncer = Syncer::start(engine.clone(), fsync)?;
+        Shards::open(engine.clone(), syncer, bits, id)
+    });
+    let state = overlay::State::new(overlay, Rules::ALL, me, rand::random());
+    Control::new(state, eventual::Config::default(), shared.clone(), handle.clone(), Arc::new(dir), open)
+}
+
+async fn set_out(begin: Begin, handle: &Handle) {
+    match begin {
+        Begin::Found(ring) => handle.send(Command::Found(ring)).await,
+        Begin::Resume(saved) => handle.send(Command::Resume(saved)).await,
+        Begin::Join(seeds) => {
+            tracing::info!(seeds = %seeds.join(", "), "joining");
+            let (reply, _) = oneshot::channel();
+            handle.send(Command::Join(seeds, reply)).await;
+        }
+        Begin::Wait => tracing::info!("waiting to be told to join"),
+    }
+}
+
+/// The peer knew its ring when it started. Asked after the command that tells it so.
+async fn resumed(handle: &Handle) -> bool {
+    handle.inspect(|overlay, replication| overlay.ring().is_some() && replication.is_none()).await.unwrap_or(false)
+}
+
+async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    handle: Handle,
+    seeds: Vec<Arc<str>>,
+    stopping: oneshot::Receiver<()>,
+    mut control: JoinHandle<()>,
+) -> Result<(), ServerError> {
+    let coordinator = Coordinator::new(shared.clone(), handle.clone(), Limits::default());
+    let kv = v1::kv_service_server::KvServiceServer::new(KvApi(coordinator.clone()));
+    let ring = RingApi { shared: shared.clone(), control: handle.clone(), started: Instant::now(), seeds };
+    let ring = v1::ring_service_server::RingServiceServer::new(ring);
+    let peer = PeerApi { shared: shared.clone(), control: handle, coordinator };
+    let peer = v1::peer_service_server::PeerServiceServer::new(peer)
+        .max_decoding_message_size(PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(PEER_MESSAGE_BYTES);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let mut phases = shared.phase.subscribe();
+    let reporting = tokio::spawn(async move {
+        loop {
+            let member = matches!(*phases.borrow_and_update(), Phase::Member | Phase::Island);
+            let status =
+                if member { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+            health.set_service_status("", status).await;
+            if phases.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let reflection = |error: tonic_reflection::server::Error| ServerError::Serve(error.to_string());
+    let (shut_down, shut) = oneshot::channel::<()>();
+    let server = Tonic::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIME_OUT))
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW * 2)
+        .add_service(kv)
+        .add_service(ring)
+        .add_service(peer)
+        .add_service(health_service)
+        .add_service(describe_services().build_v1().map_err(reflection)?)
+        .add_service(describe_services().build_v1alpha().map_err(reflection)?)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async { drop(shut.await) });
+    let mut server = tokio::spawn(server);
+    let failed = |error: &dyn StdError| ServerError::Serve(error.to_string());
+    tokio::select! {
+        _ = stopping => {}
+        _ = &mut control => {} // Departed: the last messages are on their way.
+        ended = &mut server => {
+            return match ended {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(failed(&error)),
+                Err(error) => Err(failed(&error)),
+            };
+        }
+    }
+    drop(shut_down);
+    control.abort();
+    reporting.abort();
+    // Streams of other peers never end by themselves: what is not done soon is cut off.
+    if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+        server.abort();
+    }
+    Ok(())
+}
+
+fn describe_services() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+}
+
+/// k, if a founding does not say otherwise (DESIGN, section 2).
+const DEFAULT_REPLICAS: usize = 3;
+
+/// A transfer's call and a page of a scan hold several records, the last of which may be as large as a value may be.
+const PEER_MESSAGE_BYTES: usize = 16 << 20;
+
+/// As clients expect of servers (CONVENTIONS: ping 30-60 s, time-out 20 s).
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIME_OUT: Duration = Duration::from_secs(20);
+
+/// HTTP/2's default of 64 KiB would stall a stream of 1 MiB values at every round trip.
+const WINDOW: u32 = 4 << 20;
+
+/// How long requests that are under way may take when the peer stops. A guess.
+const DRAIN: Duration = Duration::from_secs(1);

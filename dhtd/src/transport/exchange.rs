@@ -1,0 +1,178 @@
+//! One-way messages to other peers: an outbox and a task for each address.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dht_core::{
+    overlay::{Peer, Routes},
+    ring::PeerId,
+};
+use dhtd_proto::{PROTOCOL_VERSION, v1};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::Channels;
+use crate::wire::{self, PeerBody};
+
+/// Messages could not be delivered.
+#[derive(Debug)]
+pub struct Trouble {
+    /// Where to.
+    pub address: Arc<str>,
+    /// Who should be there, if known.
+    pub peer: Option<PeerId>,
+    /// What the other end, or the network, said.
+    pub status: Status,
+}
+
+impl Trouble {
+    /// Nobody is there: the connection could not be made or was cut, as opposed to being refused for a reason.
+    #[must_use]
+    pub fn unreachable(&self) -> bool {
+        matches!(self.status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded)
+    }
+}
+
+/// Sends messages; whatever can't be sent soon is dropped.
+#[derive(Debug)]
+pub struct Exchange {
+    outboxes: Mutex<HashMap<Arc<str>, mpsc::Sender<Letter>>>,
+    channels: Arc<Channels>,
+    routes: Arc<ArcSwap<Routes>>,
+    trouble: mpsc::Sender<Trouble>,
+}
+
+#[derive(Debug)]
+struct Letter {
+    receiver: Option<Peer>,
+    body: PeerBody,
+}
+
+/// The task of one address.
+struct Postman {
+    address: Arc<str>,
+    letters: mpsc::Receiver<Letter>,
+    channels: Arc<Channels>,
+    routes: Arc<ArcSwap<Routes>>,
+    trouble: mpsc::Sender<Trouble>,
+}
+
+/// A stream that is open, as far as is known.
+struct Stream {
+    requests: mpsc::Sender<v1::ExchangeRequest>,
+    end: oneshot::Receiver<Status>,
+}
+
+impl Exchange {
+    /// `routes` tells who this peer is; `trouble` hears of addresses that can't be reached.
+    #[must_use]
+    pub fn new(channels: Arc<Channels>, routes: Arc<ArcSwap<Routes>>, trouble: mpsc::Sender<Trouble>) -> Self {
+        Self { outboxes: Mutex::default(), channels, routes, trouble }
+    }
+
+    /// Sends to an address; `receiver` is who should be there, if known. Must be called within a tokio runtime.
+    pub fn send(&self, address: &Arc<str>, receiver: Option<Peer>, body: PeerBody) {
+        let mut outboxes = self.outboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let outbox = outboxes.entry(address.clone()).or_insert_with(|| self.open(address.clone()));
+        // A full outbox means that the other end is not taking anything: the message counts as lost.
+        drop(outbox.try_send(Letter { receiver, body }));
+    }
+
+    fn open(&self, address: Arc<str>) -> mpsc::Sender<Letter> {
+        let (outbox, letters) = mpsc::channel(OUTBOX);
+        let (channels, routes, trouble) = (self.channels.clone(), self.routes.clone(), self.trouble.clone());
+        tokio::spawn(Postman { address, letters, channels, routes, trouble }.run());
+        outbox
+    }
+}
+
+impl Postman {
+    async fn run(mut self) {
+        let mut stream: Option<Stream> = None;
+        let mut letters = Vec::with_capacity(BATCH);
+        while self.letters.recv_many(&mut letters, BATCH).await > 0 {
+            let peer = letters.iter().rev().find_map(|letter| letter.receiver.as_ref().map(|peer| peer.id));
+            let request = self.request(&mut letters);
+            let open = match stream.take().filter(|stream| !stream.requests.is_closed()) {
+                Some(open) => Some(open),
+                None => self.connect(),
+            };
+            let Some(mut open) = open else { continue };
+            match self.deliver(&mut open, request).await {
+                Ok(()) => stream = Some(open),
+                Err(status) => {
+                    let report = Trouble { address: self.address.clone(), peer, status };
+                    drop(self.trouble.send(report).await);
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn deliver(&self, stream: &mut Stream, request: v1::ExchangeRequest) -> Result<(), Status> {
+        tokio::select! {
+            biased;
+            ended = &mut stream.end => Err(ended.unwrap_or_else(|_| Status::unavailable("the stream has ended"))),
+            sent = timeout(DELIVERY_TIME_OUT, stream.requests.send(request)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err(Status::unavailable("the stream has ended")),
+                Err(_) => Err(Status::deadline_exceeded("the peer takes nothing")),
+            },
+        }
+    }
+
+    fn connect(&self) -> Option<Stream> {
+        let channel = self.channels.get(&self.address)?;
+        let mut client = v1::peer_service_client::PeerServiceClient::new(channel);
+        let (requests, receiver) = mpsc::channel(4);
+        let (ended, end) = oneshot::channel();
+        tokio::spawn(async move {
+            let status = match client.exchange(ReceiverStream::new(receiver)).await {
+                Ok(_) => Status::unavailable("the peer has closed the stream"),
+                Err(status) => status,
+            };
+            drop(ended.send(status));
+        });
+        Some(Stream { requests, end })
+    }
+
+    fn request(&self, letters: &mut Vec<Letter>) -> v1::ExchangeRequest {
+        let routes = self.routes.load();
+        // The newest description of this peer: a message may name nodes that have only just joined.
+        let overlay = letters.iter().rev().find_map(|letter| match &letter.body {
+            PeerBody::Overlay(message) => Some(&message.sender),
+            PeerBody::Replication(_) => None,
+        });
+        let sender = wire::peer(overlay.unwrap_or(&routes.me));
+        let receiver = letters.iter().rev().find_map(|letter| letter.receiver.as_ref());
+        let receiver_id = receiver.map_or_else(Bytes::new, |peer| Bytes::copy_from_slice(peer.id.as_bytes()));
+        v1::ExchangeRequest {
+            protocol_version: PROTOCOL_VERSION,
+            ring_id: wire::ring_id_bytes(routes.ring.as_ref()),
+            receiver_id,
+            sender: Some(sender),
+            messages: letters.drain(..).map(|letter| wire::encode(&letter.body, letter.receiver.as_ref())).collect(),
+        }
+    }
+}
+
+/// Messages that may wait for an address; a peer in trouble is told the newest by the next rounds anyway. A guess.
+const OUTBOX: usize = 1024;
+
+/// Messages in one request at most.
+const BATCH: usize = 256;
+
+/// After this the stream counts as stuck and is made anew. A guess.
+const DELIVERY_TIME_OUT: Duration = Duration::from_secs(1);
+
+/// Between two attempts to reach an address. A guess: a restarted peer is found soon, a dead one costs little.
+const PAUSE: Duration = Duration::from_millis(100);
