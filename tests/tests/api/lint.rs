@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
-    MethodDescriptorProto, ServiceDescriptorProto, field_descriptor_proto::Label, method_options::IdempotencyLevel,
+    MethodDescriptorProto, ServiceDescriptorProto,
+    field_descriptor_proto::{Label, Type},
+    method_options::IdempotencyLevel,
 };
 
 /// Field numbers stay below this: one or two bytes on the wire, and no room for numbers that mean something.
@@ -198,6 +200,9 @@ impl Lint<'_> {
     }
 
     fn field(&mut self, message: &str, field: &FieldDescriptorProto, unique: bool, path: &[i32]) {
+        // What a oneof chooses between is documented where the message is that stands for the choice.
+        let is_choice = field.oneof_index.is_some() && field.r#type() == Type::Message;
+        let path = if is_choice && !field.proto3_optional() { &path[..path.len() - 2] } else { path };
         let rules = [
             (is_lower_snake(field.name()), "name it in lower_snake_case"),
             (field.label() != Label::Required, "make it optional: a required field can never go"),

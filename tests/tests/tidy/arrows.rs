@@ -1,6 +1,6 @@
 //! Which way crates and modules may use each other (DESIGN, section 3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::Metadata;
 
@@ -9,8 +9,14 @@ use super::{
     tree::{File, Tree},
 };
 
+/// What `main.rs`, a crate of its own, calls the library beside it.
+const DAEMON: &str = "dhtd";
+
 /// Who may use whom: a name, and the names that it may use.
 pub(crate) type Arrows = [(&'static str, &'static [&'static str])];
+
+/// Uses that are against the list all the same: who, whom, and why.
+pub(crate) type Exceptions = [(&'static str, &'static str, &'static str)];
 
 fn allowed(arrows: &Arrows, from: &str) -> Option<&'static [&'static str]> {
     arrows.iter().find(|(name, _)| *name == from).map(|(_, uses)| *uses)
@@ -37,34 +43,40 @@ pub(crate) fn crates_against(arrows: &Arrows, metadata: &Metadata) -> Vec<String
     problems
 }
 
-/// Uses between the top modules of a crate that are not in the list.
-pub(crate) fn modules_against(arrows: &Arrows, tree: &Tree, src: &str, name: &str) -> Vec<String> {
-    let places = Places::new(tree, src);
+/// Uses between the top modules of a crate that are not in the list, and exceptions that nobody needs.
+pub(crate) fn modules_against(arrows: &Arrows, exceptions: &Exceptions, tree: &Tree, src: &str) -> Vec<String> {
     let mut problems = Vec::new();
-    for (file, module) in &places.files {
+    let mut needed = BTreeSet::new();
+    for (file, module) in &Places::new(tree, src).files {
         let Some(from) = module.first() else { continue };
         let Some(uses) = allowed(arrows, from) else {
             problems
                 .push(format!("{}: module {from} has no place yet: add it to MODULES with what it may use", file.path));
             continue;
         };
-        for (at, to) in used_modules(file, module, name, arrows) {
+        for (at, to) in used_modules(file, module, arrows) {
+            let place = file.place(at);
             if to == *from || uses.contains(&to.as_str()) {
                 continue;
-            }
-            let place = file.place(at);
-            problems.push(if allowed(arrows, &to).is_some() {
-                format!("{place}: {from} must not use {to}, only {uses:?}: turn the dependency round")
+            } else if let Some(exception) = exceptions.iter().find(|(who, whom, _)| who == from && *whom == to) {
+                needed.insert(exception);
+            } else if allowed(arrows, &to).is_some() {
+                problems.push(format!("{place}: {from} must not use {to}, only {uses:?}: turn the dependency round"));
             } else {
-                format!("{place}: `crate::{to}` is no module of the list MODULES: name the module it is in, or add it")
-            });
+                problems.push(format!(
+                    "{place}: `crate::{to}` is no module of the list MODULES: name the module it is in, or add it"
+                ));
+            }
         }
     }
+    let unneeded = exceptions.iter().filter(|exception| !needed.contains(exception));
+    problems.extend(unneeded.map(|(from, to, _)| format!("{from} does not use {to} any more: take it from the list")));
+    problems.dedup();
     problems
 }
 
 /// Where the paths of a file lead, as top modules of the crate.
-fn used_modules(file: &File, module: &[String], name: &str, arrows: &Arrows) -> Vec<(usize, String)> {
+fn used_modules(file: &File, module: &[String], arrows: &Arrows) -> Vec<(usize, String)> {
     let inline = source::inline_modules(&file.code);
     let is_root = module == ["main"];
     let resolve = |path: source::Path| {
@@ -72,7 +84,7 @@ fn used_modules(file: &File, module: &[String], name: &str, arrows: &Arrows) -> 
         let rest = match first {
             "crate" => path.segments.get(1)?,
             "super" => above(&path, module, &inline)?,
-            _ if is_root && first == name => path.segments.get(1)?,
+            DAEMON if is_root => path.segments.get(1)?,
             _ if is_root && path.segments.len() > 1 && allowed(arrows, first).is_some() => &path.segments[0],
             _ => return None,
         };

@@ -12,129 +12,21 @@ use std::{
 use dht_core::{
     overlay::{self, Destination, Lookup, LookupFailed, Phase, Ring, Saved},
     replication::eventual,
-    ring::{Id, Slot, SlotBits},
+    ring::{Id, Slot},
 };
-use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     time::sleep_until,
 };
 
+mod command;
+mod depart;
+
+pub use command::{Command, DepartError, Handle, Inspection, JoinError, OpenShards, Progress};
+
+use self::depart::Departing;
 use super::{Membership, Shared, shards::Shards, transfer};
-use crate::{
-    storage::{DataDir, EngineError},
-    transport::Trouble,
-    wire::PeerBody,
-};
-
-/// What the control loop is asked.
-#[allow(clippy::large_enum_variant, reason = "most commands are messages, the large variant")]
-pub enum Command {
-    /// A message has arrived.
-    Message(dht_core::ring::PeerId, PeerBody),
-    /// Look up who owns an identifier.
-    Lookup(Id, oneshot::Sender<Result<Lookup, LookupFailed>>),
-    /// Found a ring.
-    Found(Ring),
-    /// Take up a membership again.
-    Resume(Saved),
-    /// Join a ring; answered once all nodes are members.
-    Join(Vec<Arc<str>>, oneshot::Sender<Result<Ring, JoinError>>),
-    /// Hand everything over and leave; `true` is sent when it is done.
-    Depart(oneshot::Sender<Result<mpsc::Receiver<Progress>, DepartError>>),
-    /// A push to a replica failed.
-    Diverged(Slot, dht_core::ring::PeerId),
-    /// A transfer has ended.
-    Transferred(Slot, dht_core::ring::PeerId, Option<dht_core::replication::digest::SlotDigest>),
-    /// Look at the state machines.
-    Inspect(Inspection),
-}
-
-/// Something that looks at the state machines.
-pub type Inspection = Box<dyn FnOnce(&overlay::State, Option<&eventual::State>) + Send>;
-
-/// How far a departure has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Slots with data that others still need.
-    pub left: usize,
-    /// Slots with data when it began.
-    pub total: usize,
-    /// Everything is handed over and the peer is gone.
-    pub done: bool,
-}
-
-/// A peer cannot join.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum JoinError {
-    /// It is in a ring, or on its way.
-    #[error("this peer is already in a ring or on its way into one")]
-    AlreadyJoined,
-    /// Nobody was named.
-    #[error("no seeds: name at least one peer of the ring")]
-    NoSeeds,
-    /// A seed would not have it.
-    #[error("{0} refused: {1}")]
-    Refused(Arc<str>, String),
-}
-
-/// A peer cannot depart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum DepartError {
-    /// It is in no ring.
-    #[error("this peer is in no ring")]
-    NotAMember,
-    /// There is nobody to hand the data to.
-    #[error("the last peer of a ring cannot depart: its data would be lost")]
-    LastPeer,
-}
-
-/// Opens the data once the ring is known.
-pub type OpenShards = Box<dyn Fn(SlotBits) -> Result<Shards, EngineError> + Send>;
-
-/// The way to the control loop. Cheap to clone.
-#[derive(Clone)]
-pub struct Handle(mpsc::Sender<Command>);
-
-impl Handle {
-    /// A handle and what the loop reads from.
-    #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Command>) {
-        let (sender, receiver) = mpsc::channel(INBOX);
-        (Self(sender), receiver)
-    }
-
-    /// Gives the loop something to do; waits while it is behind. Nothing happens once the peer has stopped.
-    pub async fn send(&self, command: Command) {
-        drop(self.0.send(command).await);
-    }
-
-    /// As [`Handle::send`], but gives up at once if the loop is behind.
-    pub fn try_send(&self, command: Command) {
-        drop(self.0.try_send(command));
-    }
-
-    /// Who owns an identifier.
-    ///
-    /// # Errors
-    /// If nobody answers in time.
-    pub async fn lookup(&self, target: Id) -> Result<Lookup, LookupFailed> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Lookup(target, reply)).await;
-        answer.await.unwrap_or(Err(LookupFailed))
-    }
-
-    /// Looks at the state machines; `None` once the peer has stopped.
-    pub async fn inspect<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&overlay::State, Option<&eventual::State>) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        let inspection: Inspection = Box::new(|overlay, replication| drop(reply.send(look(overlay, replication))));
-        self.send(Command::Inspect(inspection)).await;
-        answer.await.ok()
-    }
-}
+use crate::{storage::DataDir, transport::Trouble, wire::PeerBody};
 
 /// The control loop's state.
 pub struct Control {
@@ -168,11 +60,6 @@ enum Timer {
 enum Waiter {
     Asker(oneshot::Sender<Result<Lookup, LookupFailed>>),
     Locate(Slot),
-}
-
-struct Departing {
-    progress: mpsc::Sender<Progress>,
-    total: usize,
 }
 
 impl Control {
@@ -397,53 +284,6 @@ impl Control {
         self.overlay(overlay::Input::Join { seeds });
     }
 
-    fn depart(&mut self, reply: oneshot::Sender<Result<mpsc::Receiver<Progress>, DepartError>>) {
-        let others =
-            self.overlay.peers().any(|known| known.health.usable() && known.peer.nodes > 0 && !known.peer.leaving);
-        let refusal = match self.overlay.phase() {
-            Phase::Member | Phase::Island if others => None,
-            Phase::Member | Phase::Island => Some(DepartError::LastPeer),
-            _ => Some(DepartError::NotAMember),
-        };
-        if let Some(refusal) = refusal {
-            return drop(reply.send(Err(refusal)));
-        }
-        let total = self.slots_held();
-        let (progress, receiver) = mpsc::channel(16);
-        self.departing = Some(Departing { progress, total });
-        drop(reply.send(Ok(receiver)));
-        tracing::info!(slots = total, "departing: handing everything over");
-        self.overlay(overlay::Input::Leave);
-        self.set_timer(DEPART_LOOK_EVERY, Timer::Depart);
-    }
-
-    /// Reports how far the departure is, and ends it.
-    fn continue_departing(&mut self) {
-        let left = self.slots_held();
-        let Some(Departing { progress, total }) = &self.departing else { return };
-        // A reader that is slow misses a step, one that is gone does not stop the departure.
-        let _ = progress.try_send(Progress { left, total: *total, done: false });
-        if left > 0 {
-            return self.set_timer(DEPART_LOOK_EVERY, Timer::Depart);
-        }
-        tracing::info!("everything is handed over: leaving the ring");
-        if let Some(ring) = self.overlay.ring()
-            && let Err(error) = Membership::save_ring(&self.dir, ring, true)
-        {
-            tracing::error!(%error, "cannot note the departure: a restart would come back");
-        }
-        let (progress, total) = (progress.clone(), *total);
-        self.overlay(overlay::Input::Depart);
-        tokio::spawn(async move {
-            let _ = progress.send(Progress { left: 0, total, done: true }).await;
-        });
-    }
-
-    fn slots_held(&self) -> usize {
-        let held = self.replication.as_ref().zip(self.shared.shards.get());
-        held.map_or(0, |(replication, shards)| replication.held(&**shards.table()))
-    }
-
     fn in_trouble(&mut self, trouble: Trouble) {
         let Trouble { address, peer, status } = &trouble;
         if trouble.unreachable() {
@@ -515,14 +355,8 @@ fn ring_name(ring: &Ring) -> String {
     ring.id.0[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Commands that may wait for the loop. A guess.
-const INBOX: usize = 8192;
-
 /// Commands taken at once.
 const BATCH: usize = 256;
 
 /// How soon after a change the known peers are on disk. A guess; losing the newest does little harm.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-
-/// How often a departure looks whether it is done. A guess.
-const DEPART_LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -27,117 +27,17 @@ use std::{
     time::Duration,
 };
 
+mod interface;
+mod replica;
+
+pub use interface::{Config, Digests, Holding, Input, Message, Output, Timer};
+
+use self::replica::Replica;
 use super::digest::SlotDigest;
 use crate::{
     overlay::Routes,
     ring::{PeerId, Slot},
 };
-
-/// How replication is kept. All defaults but `settle` are guesses.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// A home group is acted upon once it has not changed for this long. Default 3 s (DESIGN, section 2).
-    pub settle: Duration,
-    /// How often everything is looked over. Default 250 ms.
-    pub tick: Duration,
-    /// An unanswered comparison or a push that was not confirmed is begun anew after this time. Default 10 s.
-    pub retry_after: Duration,
-    /// Time between two comparisons of synced replicas. Default 30 s.
-    pub compare_every: Duration,
-    /// Slots sent at the same time. Default 8.
-    pub transfers: usize,
-    /// How long a restarted peer waits for the others before it takes its own copy for whole. Default 30 s.
-    pub lonely: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            settle: Duration::from_secs(3),
-            tick: Duration::from_millis(250),
-            retry_after: Duration::from_secs(10),
-            compare_every: Duration::from_secs(30),
-            transfers: 8,
-            lonely: Duration::from_secs(30),
-        }
-    }
-}
-
-/// What the host gives to the state machine.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Who should hold what has changed.
-    Routes(Arc<Routes>),
-    /// A message has arrived.
-    Message(PeerId, Message),
-    /// The timer has fired.
-    Timer(Timer),
-    /// A push to a replica failed: the two differ.
-    Diverged(Slot, PeerId),
-    /// A transfer has ended; with the digest that the slot had here when it began if everything was confirmed.
-    Transferred(Slot, PeerId, Option<SlotDigest>),
-    /// A lookup has told who should hold the slot.
-    Located(Slot, Vec<PeerId>),
-}
-
-/// What the host has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a message; it may get lost.
-    Send(PeerId, Message),
-    /// Give [`Input::Timer`] back after this time.
-    SetTimer(Duration, Timer),
-    /// Send all records of the slot to the peer, then report [`Input::Transferred`].
-    Transfer(Slot, PeerId),
-    /// Delete the slot's records if its digest still is this one.
-    Drop(Slot, SlotDigest),
-    /// Look up who should hold the slot, then report [`Input::Located`].
-    Locate(Slot),
-    /// Whether reads of the slot may be answered from here alone.
-    Synced(Slot, bool),
-    /// Whether the copy of the slot has a basis: to be given back to [`State::new`] after a restart.
-    Basis(Slot, bool),
-}
-
-/// What replicas tell each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// This is what I hold; what do you hold?
-    Compare(Vec<Holding>),
-    /// The answer: what the sender holds. Where it differs, it pushes.
-    Compared(Vec<Holding>),
-    /// Everything that the sender held of the slot when it was compared is at the receiver.
-    Pushed {
-        /// The slot.
-        slot: Slot,
-        /// The sender's copy had a basis.
-        basis: bool,
-    },
-}
-
-/// What a peer says that it holds of a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// The slot.
-    pub slot: Slot,
-    /// Its content, in short.
-    pub digest: SlotDigest,
-    /// The copy has a basis.
-    pub basis: bool,
-}
-
-/// What the host is woken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timer {
-    /// Look everything over.
-    Tick,
-}
-
-/// What is held here: kept by the host, up to date at every call.
-pub trait Digests {
-    /// The digest of a slot.
-    fn digest(&self, slot: Slot) -> SlotDigest;
-}
 
 /// One peer's part in eventual replication.
 ///
@@ -155,29 +55,6 @@ pub struct State {
     queue: VecDeque<(Slot, PeerId)>,
     running: BTreeSet<(Slot, PeerId)>,
     outputs: Vec<Output>,
-}
-
-/// What is known of one slot of which this peer holds something, or should.
-#[derive(Debug, Default)]
-struct Replica {
-    /// Who should hold it, if known, and since when that is so.
-    group: Option<Vec<PeerId>>,
-    since: Duration,
-    /// Members that came into the group with its last change: nothing is sent to them before the group has settled.
-    fresh: BTreeSet<PeerId>,
-    synced: bool,
-    /// The copy has everything that was ever acknowledged, but for what the other members may have since.
-    basis: bool,
-    /// Members whose content has been taken in.
-    merged: BTreeSet<PeerId>,
-    /// Members that have everything that was here when the digest was this.
-    handed: BTreeMap<PeerId, SlotDigest>,
-    /// When a comparison with them was begun that has not come to its end.
-    asked: BTreeMap<PeerId, Duration>,
-    /// When synced replicas are compared again.
-    next_compare: Duration,
-    /// When somebody was last asked who should hold it.
-    located: Option<Duration>,
 }
 
 impl State {
@@ -310,7 +187,7 @@ impl State {
                 }
                 replica.compare_with(now, *slot, &others, &self.config, &mut self.outputs)
             } else {
-                replica.to_hand_over(*slot, &others, digest, &mut self.outputs)
+                replica.hand_over(*slot, &others, digest, &mut self.outputs)
             };
             for peer in wanted.into_iter().filter(|peer| !replica.fresh.contains(peer)) {
                 let asked = replica.asked.get(&peer);
@@ -450,91 +327,3 @@ impl State {
         }
     }
 }
-
-impl Replica {
-    fn is_member(&self, me: PeerId) -> bool {
-        self.group.as_ref().is_some_and(|group| group.contains(&me))
-    }
-
-    fn set_synced(&mut self, slot: Slot, synced: bool, outputs: &mut Vec<Output>) {
-        if self.synced != synced {
-            self.synced = synced;
-            outputs.push(Output::Synced(slot, synced));
-        }
-    }
-
-    fn set_basis(&mut self, slot: Slot, basis: bool, outputs: &mut Vec<Output>) {
-        if self.basis != basis {
-            self.basis = basis;
-            outputs.push(Output::Basis(slot, basis));
-        }
-    }
-
-    /// Whom a member compares with. It is synced once everyone has been taken in.
-    fn compare_with(
-        &mut self,
-        now: Duration,
-        slot: Slot,
-        others: &[PeerId],
-        config: &Config,
-        outputs: &mut Vec<Output>,
-    ) -> Vec<PeerId> {
-        // Who is new to the group has nothing that the others lack; but a newcomer itself needs all of them.
-        let newcomer = self.group.as_ref().is_some_and(|group| group.iter().all(|peer| self.fresh.contains(peer)));
-        let needed = |peer: &&PeerId| newcomer || !self.fresh.contains(*peer);
-        let complete = others.iter().filter(needed).all(|peer| self.merged.contains(peer));
-        // If all who had a basis are lost, what is left is all there is.
-        let forlorn = now.saturating_sub(self.since) >= config.lonely;
-        if !self.synced && complete && (self.basis || forlorn) {
-            self.set_basis(slot, true, outputs);
-            self.set_synced(slot, true, outputs);
-            self.next_compare = now + config.compare_every;
-        }
-        if self.synced && now >= self.next_compare {
-            // Replicas that compare in step would do so for ever: the slot number spreads them.
-            self.next_compare = now + config.compare_every + Duration::from_millis(u64::from(slot.0 % 1000));
-            self.merged.clear();
-        }
-        others.iter().copied().filter(|peer| !self.merged.contains(peer)).collect()
-    }
-
-    /// Whom a holder outside the group compares with. Once all have what is here, it is dropped.
-    fn to_hand_over(
-        &mut self,
-        slot: Slot,
-        others: &[PeerId],
-        digest: SlotDigest,
-        outputs: &mut Vec<Output>,
-    ) -> Vec<PeerId> {
-        let lacks = |peer: &PeerId| self.handed.get(peer).is_none_or(|handed| !handed.same(&digest));
-        let lacking: Vec<PeerId> = others.iter().copied().filter(lacks).collect();
-        let whole = self.group.as_ref().is_some_and(|group| group.len() == others.len());
-        if lacking.is_empty() && whole && !others.is_empty() {
-            self.set_basis(slot, false, outputs);
-            if !digest.is_empty() {
-                outputs.push(Output::Drop(slot, digest));
-            }
-        }
-        lacking
-    }
-
-    /// Whoever is told nothing asks from time to time who should hold the slot. Returns whether it does.
-    fn locate(
-        &mut self,
-        now: Duration,
-        slot: Slot,
-        already: usize,
-        config: &Config,
-        outputs: &mut Vec<Output>,
-    ) -> bool {
-        let due = self.located.is_none_or(|located| now.saturating_sub(located) >= config.retry_after);
-        if due && already < LOCATES {
-            self.located = Some(now);
-            outputs.push(Output::Locate(slot));
-        }
-        due
-    }
-}
-
-/// Slots whose group is looked up at each tick at most. A guess: a peer that holds 1,000 has asked for all in 4 s.
-const LOCATES: usize = 64;

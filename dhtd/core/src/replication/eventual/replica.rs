@@ -1,0 +1,123 @@
+//! What is known of one slot.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{Config, Output};
+use crate::{
+    replication::digest::SlotDigest,
+    ring::{PeerId, Slot},
+};
+
+/// What is known of one slot of which this peer holds something, or should.
+#[derive(Debug, Default)]
+pub(super) struct Replica {
+    /// Who should hold it, if known, and since when that is so.
+    pub(super) group: Option<Vec<PeerId>>,
+    pub(super) since: Duration,
+    /// Members that came into the group with its last change: nothing is sent to them before the group has settled.
+    pub(super) fresh: BTreeSet<PeerId>,
+    pub(super) synced: bool,
+    /// The copy has everything that was ever acknowledged, but for what the other members may have since.
+    pub(super) basis: bool,
+    /// Members whose content has been taken in.
+    pub(super) merged: BTreeSet<PeerId>,
+    /// Members that have everything that was here when the digest was this.
+    pub(super) handed: BTreeMap<PeerId, SlotDigest>,
+    /// When a comparison with them was begun that has not come to its end.
+    pub(super) asked: BTreeMap<PeerId, Duration>,
+    /// When synced replicas are compared again.
+    pub(super) next_compare: Duration,
+    /// When somebody was last asked who should hold it.
+    pub(super) located: Option<Duration>,
+}
+
+impl Replica {
+    pub(super) fn is_member(&self, me: PeerId) -> bool {
+        self.group.as_ref().is_some_and(|group| group.contains(&me))
+    }
+
+    pub(super) fn set_synced(&mut self, slot: Slot, synced: bool, outputs: &mut Vec<Output>) {
+        if self.synced != synced {
+            self.synced = synced;
+            outputs.push(Output::Synced(slot, synced));
+        }
+    }
+
+    pub(super) fn set_basis(&mut self, slot: Slot, basis: bool, outputs: &mut Vec<Output>) {
+        if self.basis != basis {
+            self.basis = basis;
+            outputs.push(Output::Basis(slot, basis));
+        }
+    }
+
+    /// Whom a member compares with. It is synced once everyone has been taken in.
+    pub(super) fn compare_with(
+        &mut self,
+        now: Duration,
+        slot: Slot,
+        others: &[PeerId],
+        config: &Config,
+        outputs: &mut Vec<Output>,
+    ) -> Vec<PeerId> {
+        // Who is new to the group has nothing that the others lack; but a newcomer itself needs all of them.
+        let newcomer = self.group.as_ref().is_some_and(|group| group.iter().all(|peer| self.fresh.contains(peer)));
+        let needed = |peer: &&PeerId| newcomer || !self.fresh.contains(*peer);
+        let complete = others.iter().filter(needed).all(|peer| self.merged.contains(peer));
+        // If all who had a basis are lost, what is left is all there is.
+        let forlorn = now.saturating_sub(self.since) >= config.lonely;
+        if !self.synced && complete && (self.basis || forlorn) {
+            self.set_basis(slot, true, outputs);
+            self.set_synced(slot, true, outputs);
+            self.next_compare = now + config.compare_every;
+        }
+        if self.synced && now >= self.next_compare {
+            // Replicas that compare in step would do so for ever: the slot number spreads them.
+            self.next_compare = now + config.compare_every + Duration::from_millis(u64::from(slot.0 % 1000));
+            self.merged.clear();
+        }
+        others.iter().copied().filter(|peer| !self.merged.contains(peer)).collect()
+    }
+
+    /// Whom a holder outside the group compares with. Once all have what is here, it is dropped.
+    pub(super) fn hand_over(
+        &mut self,
+        slot: Slot,
+        others: &[PeerId],
+        digest: SlotDigest,
+        outputs: &mut Vec<Output>,
+    ) -> Vec<PeerId> {
+        let lacks = |peer: &PeerId| self.handed.get(peer).is_none_or(|handed| !handed.same(&digest));
+        let lacking: Vec<PeerId> = others.iter().copied().filter(lacks).collect();
+        let whole = self.group.as_ref().is_some_and(|group| group.len() == others.len());
+        if lacking.is_empty() && whole && !others.is_empty() {
+            self.set_basis(slot, false, outputs);
+            if !digest.is_empty() {
+                outputs.push(Output::Drop(slot, digest));
+            }
+        }
+        lacking
+    }
+
+    /// Whoever is told nothing asks from time to time who should hold the slot. Returns whether it does.
+    pub(super) fn locate(
+        &mut self,
+        now: Duration,
+        slot: Slot,
+        already: usize,
+        config: &Config,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        let due = self.located.is_none_or(|located| now.saturating_sub(located) >= config.retry_after);
+        if due && already < LOCATES {
+            self.located = Some(now);
+            outputs.push(Output::Locate(slot));
+        }
+        due
+    }
+}
+
+/// Slots whose group is looked up at each tick at most. A guess: a peer that holds 1,000 has asked for all in 4 s.
+const LOCATES: usize = 64;
