@@ -52,7 +52,7 @@ pub enum DevError {
         /// Why it failed.
         source: io::Error,
     },
-    /// A peer has ended by itself.
+    /// A peer has ended before the ring was there.
     #[error("the peer on port {port} has ended ({status})\nhint: its log is {log}")]
     Ended {
         /// Which.
@@ -99,7 +99,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
     };
     eprintln!("stopping {} peers", processes.len());
     stop(processes).await;
-    if result.is_ok() || !place.temporary {
+    if result.is_ok() {
         place.leave();
     }
     result
@@ -126,8 +126,24 @@ async fn live(args: &DevArgs, ports: &[u16], place: &Place, processes: &mut Vec<
     println!("{}", instructions(ports[0], place));
     loop {
         ticks.tick().await;
-        check_alive(processes)?;
+        tell_of_the_dead(processes)?;
+        if processes.is_empty() {
+            return Ok(());
+        }
     }
+}
+
+/// The ring goes on without a peer that was killed or told to depart: that is what one may want to see.
+fn tell_of_the_dead(processes: &mut Vec<Process>) -> Result<(), DevError> {
+    let program = env::current_exe().map_err(io_error("find this program"))?;
+    processes.retain_mut(|process| {
+        let Ok(Some(status)) = process.child.try_wait() else { return true };
+        let (port, data) = (process.port, process.log.with_extension(""));
+        eprintln!("the peer on port {port} has ended ({status}); the others go on. To start it again:");
+        eprintln!("  {} run --listen 127.0.0.1:{port} --data-dir {}", program.display(), data.display());
+        false
+    });
+    Ok(())
 }
 
 fn check_ports(args: &DevArgs) -> Result<Vec<u16>, DevError> {
@@ -170,11 +186,8 @@ fn start(args: &DevArgs, first: u16, port: u16, place: &Place) -> Result<Process
 fn check_alive(processes: &mut [Process]) -> Result<(), DevError> {
     for process in processes {
         if let Ok(Some(status)) = process.child.try_wait() {
-            // One that was told to depart has done what it should.
-            if !status.success() {
-                let (port, log) = (process.port, process.log.display().to_string());
-                return Err(DevError::Ended { port, status: status.to_string(), log });
-            }
+            let (port, log) = (process.port, process.log.display().to_string());
+            return Err(DevError::Ended { port, status: status.to_string(), log });
         }
     }
     Ok(())

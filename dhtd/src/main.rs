@@ -42,15 +42,16 @@ async fn run(args: RunArgs) -> ExitCode {
         Err(error) => return fail(&error.to_string(), EX_CONFIG),
     };
     let stop_with_stdin = config.stop_with_stdin;
+    // Before anything runs: a signal that comes while the peer starts must not kill it half-way.
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return fail("cannot listen to signals", EX_OSERR);
+    };
     let mut server = match Server::start(config).await {
         Ok(server) => server,
         Err(error) => return fail(&error.to_string(), code_of(&error)),
     };
     tracing::info!(address = %server.address(), "serving");
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return fail("cannot listen to signals", EX_OSERR);
-    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -31,7 +31,7 @@ use crate::{
         control::{Command, OpenShards},
         shards::Shards,
     },
-    rpc::{KvApi, PeerApi, RingApi},
+    rpc::{DeadlineLayer, KvApi, PeerApi, RingApi},
     storage::{DataDir, DataDirError, Engine, EngineError, FjallEngine, FjallOptions, Syncer},
 };
 
@@ -261,6 +261,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIME_OUT))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW * 2)
+        .layer(DeadlineLayer)
         .add_service(kv)
         .add_service(ring)
         .add_service(peer)

@@ -1,26 +1,68 @@
-//! Deadlines that clients set.
+//! Deadlines that clients set, as a tower layer around all services.
+//!
+//! Tonic would answer CANCELLED a moment after the deadline, which is the wrong code; this answers DEADLINE_EXCEEDED a
+//! moment before it. It bounds the time until a reply begins; the messages of a stream are not bounded yet.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::time::timeout;
-use tonic::{Status, metadata::MetadataMap};
+use tonic::{
+    body::Body,
+    codegen::http::{HeaderMap, Request, Response},
+};
+use tower::{Layer, Service};
 
 use super::status;
 
-/// Carries out a unary call within the client's deadline. Tonic would answer CANCELLED a moment later, which is the
-/// wrong code; the margin makes sure that ours comes first.
-pub(super) async fn within<T>(
-    metadata: &MetadataMap,
-    call: impl Future<Output = Result<T, Status>>,
-) -> Result<T, Status> {
-    let Some(limit) = limit(metadata) else { return call.await };
-    let margin = (limit / 20).min(Duration::from_millis(5));
-    timeout(limit.saturating_sub(margin), call).await.unwrap_or_else(|_| Err(status::deadline_exceeded()))
+/// Wraps a service in deadlines.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadlineLayer;
+
+/// A service whose calls end when their client's deadline has passed.
+#[derive(Clone, Debug)]
+pub struct Deadline<S>(S);
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = Deadline<S>;
+
+    fn layer(&self, inner: S) -> Deadline<S> {
+        Deadline(inner)
+    }
+}
+
+impl<S> Service<Request<Body>> for Deadline<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let limit = limit(request.headers());
+        let call = self.0.call(request);
+        Box::pin(async move {
+            let Some(limit) = limit else { return call.await };
+            let margin = (limit / 20).min(Duration::from_millis(5));
+            let answer = timeout(limit.saturating_sub(margin), call).await;
+            answer.unwrap_or_else(|_| Ok(status::deadline_exceeded().into_http()))
+        })
+    }
 }
 
 /// The `grpc-timeout` header: up to eight digits and a unit.
-fn limit(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+fn limit(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
     match unit {
@@ -36,27 +78,34 @@ fn limit(metadata: &MetadataMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use tonic::Status;
+    use tower::{ServiceExt, service_fn};
+
     use super::*;
 
-    fn header(text: &'static str) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", text.parse().expect("it is ASCII"));
-        metadata
+    fn headers(text: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([("grpc-timeout".parse().expect("a name"), text.parse().expect("it is ASCII"))])
     }
 
     #[test]
     fn the_header_is_read_in_all_its_units() {
-        assert_eq!(limit(&header("2S")), Some(Duration::from_secs(2)));
-        assert_eq!(limit(&header("1500m")), Some(Duration::from_millis(1500)));
-        assert_eq!(limit(&header("7u")), Some(Duration::from_micros(7)));
-        assert_eq!(limit(&header("123456789S")), None);
-        assert_eq!(limit(&header("S")), None);
-        assert_eq!(limit(&MetadataMap::new()), None);
+        assert_eq!(limit(&headers("2S")), Some(Duration::from_secs(2)));
+        assert_eq!(limit(&headers("1500m")), Some(Duration::from_millis(1500)));
+        assert_eq!(limit(&headers("7u")), Some(Duration::from_micros(7)));
+        assert_eq!(limit(&headers("123456789S")), None);
+        assert_eq!(limit(&headers("S")), None);
+        assert_eq!(limit(&HeaderMap::new()), None);
     }
 
     #[tokio::test]
     async fn a_call_that_takes_too_long_answers_deadline_exceeded() {
-        let status = within::<()>(&header("10m"), std::future::pending()).await.expect_err("it never ends");
+        let never = service_fn(|_| std::future::pending::<Result<Response<Body>, Infallible>>());
+        let mut request = Request::new(Body::empty());
+        *request.headers_mut() = headers("10m");
+        let answer = DeadlineLayer.layer(never).oneshot(request).await.expect("it cannot fail");
+        let status = Status::from_header_map(answer.headers()).expect("it has a status");
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
     }
 }

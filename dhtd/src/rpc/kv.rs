@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::deadline;
 use crate::{coordinator::Coordinator, wire};
 
 /// Serves `KvService`.
@@ -19,32 +18,23 @@ type Items = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ExportResp
 #[tonic::async_trait]
 impl KvService for KvApi {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let (metadata, _, PutRequest { key, value, min_durable }) = request.into_parts();
-        deadline::within(&metadata, async {
-            let done = self.0.put(key, value, min_durable).await?;
-            let version = Some(wire::version(done.version));
-            Ok(Response::new(PutResponse { version, durable: done.durable, existed: done.existed }))
-        })
-        .await
+        let PutRequest { key, value, min_durable } = request.into_inner();
+        let done = self.0.put(key, value, min_durable).await?;
+        let version = Some(wire::version(done.version));
+        Ok(Response::new(PutResponse { version, durable: done.durable, existed: done.existed }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let (metadata, _, GetRequest { key }) = request.into_parts();
-        deadline::within(&metadata, async {
-            let read = self.0.get(key).await?;
-            Ok(Response::new(GetResponse { version: Some(wire::version(read.record.version)), value: read.value }))
-        })
-        .await
+        let GetRequest { key } = request.into_inner();
+        let read = self.0.get(key).await?;
+        Ok(Response::new(GetResponse { version: Some(wire::version(read.record.version)), value: read.value }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let (metadata, _, DeleteRequest { key, min_durable }) = request.into_parts();
-        deadline::within(&metadata, async {
-            let done = self.0.delete(key, min_durable).await?;
-            let version = Some(wire::version(done.version));
-            Ok(Response::new(DeleteResponse { version, durable: done.durable, existed: done.existed }))
-        })
-        .await
+        let DeleteRequest { key, min_durable } = request.into_inner();
+        let done = self.0.delete(key, min_durable).await?;
+        let version = Some(wire::version(done.version));
+        Ok(Response::new(DeleteResponse { version, durable: done.durable, existed: done.existed }))
     }
 
     type ExportStream = Items;

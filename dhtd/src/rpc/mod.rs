@@ -6,6 +6,7 @@ mod peer;
 mod ring;
 mod status;
 
+pub use deadline::{Deadline, DeadlineLayer};
 pub use kv::KvApi;
 pub use peer::PeerApi;
 pub use ring::RingApi;

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::{deadline, status};
+use super::status;
 use crate::{
     driver::{Handle, Shared, control::Command},
     wire,
@@ -39,20 +39,17 @@ type Departure = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<Depart
 
 #[tonic::async_trait]
 impl RingService for RingApi {
-    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        deadline::within(request.metadata(), async { self.describe().await.map(Response::new) }).await
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        self.describe().await.map(Response::new)
     }
 
-    async fn overlay(&self, request: Request<OverlayRequest>) -> Result<Response<OverlayResponse>, Status> {
-        let look = async {
-            let overlay = self.control.inspect(|state, _| overlay_of(state)).await;
-            overlay.map(Response::new).ok_or_else(status::stopping)
-        };
-        deadline::within(request.metadata(), look).await
+    async fn overlay(&self, _: Request<OverlayRequest>) -> Result<Response<OverlayResponse>, Status> {
+        let overlay = self.control.inspect(|state, _| overlay_of(state)).await;
+        overlay.map(Response::new).ok_or_else(status::stopping)
     }
 
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
-        let (metadata, _, LookupRequest { target }) = request.into_parts();
+        let LookupRequest { target } = request.into_inner();
         let id = match target {
             Some(Target::Key(key)) => Id::of_key(&key),
             Some(Target::Id(id)) => {
@@ -60,24 +57,18 @@ impl RingService for RingApi {
             }
             None => return Err(status::invalid("target", "name a key or an identifier")),
         };
-        deadline::within(&metadata, async {
-            let lookup = self.control.lookup(id).await.map_err(status::lookup_failed)?;
-            Ok(Response::new(self.trace(id, &lookup)))
-        })
-        .await
+        let lookup = self.control.lookup(id).await.map_err(status::lookup_failed)?;
+        Ok(Response::new(self.trace(id, &lookup)))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        let (metadata, _, JoinRequest { seeds }) = request.into_parts();
+        let JoinRequest { seeds } = request.into_inner();
         let seeds =
             if seeds.is_empty() { self.seeds.clone() } else { seeds.iter().map(|s| s.as_str().into()).collect() };
-        deadline::within(&metadata, async {
-            let (reply, answer) = oneshot::channel();
-            self.control.send(Command::Join(seeds, reply)).await;
-            let ring = answer.await.map_err(|_| status::stopping())??;
-            Ok(Response::new(JoinResponse { ring: Some(wire::public_ring(&ring)) }))
-        })
-        .await
+        let (reply, answer) = oneshot::channel();
+        self.control.send(Command::Join(seeds, reply)).await;
+        let ring = answer.await.map_err(|_| status::stopping())??;
+        Ok(Response::new(JoinResponse { ring: Some(wire::public_ring(&ring)) }))
     }
 
     type DepartStream = Departure;
