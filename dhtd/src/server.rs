@@ -121,7 +121,7 @@ impl Server {
             Start::Bootstrap | Start::Unsaid => Vec::new(),
         };
         set_out(begin, &handle).await;
-        if shared.shards.get().is_none() && resumed(&handle).await {
+        if lacks_data(&handle).await {
             let source = EngineError::Corrupt { what: "its records can't be read; see the log".to_owned() };
             return Err(store(source));
         }
@@ -219,8 +219,8 @@ async fn set_out(begin: Begin, handle: &Handle) {
     }
 }
 
-/// The peer knew its ring when it started. Asked after the command that tells it so.
-async fn resumed(handle: &Handle) -> bool {
+/// The peer knows its ring, but could not open its data. The answer comes after the first command was carried out.
+async fn lacks_data(handle: &Handle) -> bool {
     handle.inspect(|overlay, replication| overlay.ring().is_some() && replication.is_none()).await.unwrap_or(false)
 }
 
@@ -289,7 +289,10 @@ async fn serve(
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();
     }
-    Ok(())
+    match shared.shards.get() {
+        Some(shards) => shards.flush().await.map_err(|error| ServerError::Serve(error.chain())),
+        None => Ok(()),
+    }
 }
 
 fn describe_services() -> tonic_reflection::server::Builder<'static> {

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use dhtd_proto::v1::{self, peer_service_client::PeerServiceClient};
@@ -23,9 +23,23 @@ fn dhtd() -> Command {
 fn refused(dir: &Path, args: &[&str]) -> (i32, String) {
     let data = dir.to_str().expect("a temporary directory has a plain name");
     let listen = if args.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] };
-    let Output { status, stderr, .. } =
-        dhtd().args(["run", "--data-dir", data]).args(listen).args(args).output().expect("it was built");
-    (status.code().expect("it exits"), String::from_utf8_lossy(&stderr).into_owned())
+    let mut child = dhtd()
+        .args(["run", "--data-dir", data])
+        .args(listen)
+        .args(args)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it was built");
+    let log = child.stderr.take().expect("it is piped");
+    let mut message = String::new();
+    for line in BufReader::new(log).lines().map_while(Result::ok) {
+        message += &(line + "\n");
+        if message.contains("serving address=") {
+            child.kill().expect("it is ours");
+        }
+    }
+    let status = child.wait().expect("it is ours");
+    (status.code().unwrap_or_else(|| panic!("it was not refused:\n{message}")), message)
 }
 
 /// A peer that runs until it is dropped.

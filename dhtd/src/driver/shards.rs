@@ -194,6 +194,14 @@ impl Shards {
         self.syncer.ticket()
     }
 
+    /// Resolves once everything that is visible now is on disk, whatever the fsync policy says.
+    ///
+    /// # Errors
+    /// If it can't be put there.
+    pub async fn flush(&self) -> Result<(), EngineError> {
+        self.syncer.durable_ticket().await
+    }
+
     /// Bytes on disk.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {

@@ -165,6 +165,7 @@ impl Control {
                 if let Err(error) = Membership::save_ring(&self.dir, &ring, false) {
                     tracing::error!(%error, "cannot save the ring's name: a restart will not find back into it");
                 }
+                self.routes_changed = true; // From now on messages carry the ring's name.
                 self.publish();
             }
             overlay::Event::Complete => {
