@@ -60,7 +60,7 @@ impl State {
         self.join_next_node();
     }
 
-    fn start_timers(&mut self) {
+    pub(super) fn start_timers(&mut self) {
         self.set_timer(Duration::ZERO, Timer::Heartbeat);
         let first = self.jittered(self.config.stabilize_every);
         self.set_timer(first, Timer::Announce);
@@ -116,7 +116,7 @@ impl State {
     }
 
     /// The node counts as a member from now on.
-    fn enlist(&mut self, index: usize) {
+    pub(super) fn enlist(&mut self, index: usize) {
         self.nodes[index].member = true;
         self.me.nodes = self.nodes[index].node.index + 1;
         self.changed = true;
@@ -145,11 +145,16 @@ impl State {
             state.predecessor = Some(circle[(place + circle.len() - 1) % circle.len()]);
             state.accepted = true;
         }
+        self.start_maintenance();
+        self.event(Event::Complete);
+    }
+
+    /// The first round of each node.
+    pub(super) fn start_maintenance(&mut self) {
         for index in 0..self.config.nodes {
             let first = self.jittered(self.config.stabilize_every);
             self.set_timer(first, Timer::Stabilize(index));
         }
-        self.event(Event::Complete);
     }
 
     pub(super) fn leave(&mut self) {

@@ -282,8 +282,12 @@ impl State {
 
     /// R: how many distinct other peers a successor list reaches over, or all that are known if they are fewer.
     pub(super) fn reach(&self) -> usize {
-        let wanted = self.config.successors.max(self.ring.map_or(0, |ring| ring.replicas + 1));
-        wanted.min(self.directory.members().max(1))
+        self.wanted_reach().min(self.directory.members().max(1))
+    }
+
+    /// R, however few others there are.
+    pub(super) fn wanted_reach(&self) -> usize {
+        self.config.successors.max(self.ring.map_or(0, |ring| ring.replicas + 1))
     }
 
     /// The node may stand in our tables.

@@ -103,6 +103,11 @@ impl State {
             Input::Leave => self.leave(),
             Input::Depart => self.depart(),
         }
+        self.settle_outputs()
+    }
+
+    /// What is to be done, once all messages of this peer to itself are handled.
+    pub(super) fn settle_outputs(&mut self) -> Vec<Output> {
         while let Some(message) = self.loopback.pop_front() {
             self.receive(message);
         }
