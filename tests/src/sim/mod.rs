@@ -4,6 +4,7 @@
 mod answers;
 mod checks;
 mod net;
+mod queue;
 pub mod scenario;
 mod world;
 

@@ -19,7 +19,7 @@ use dht_core::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Net, answers::Answers};
+use super::{Net, answers::Answers, queue::Queue};
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -108,8 +108,7 @@ pub struct World {
     /// Of all events handled so far.
     fingerprint: DefaultHasher,
     random: ChaCha8Rng,
-    queue: BTreeMap<(Duration, u64), Due>,
-    sequence: u64,
+    queue: Queue<Due>,
     by_address: BTreeMap<Arc<str>, usize>,
     /// Peers that were members when the ring was last ideal and still live: r_eff counts them.
     pub(super) settled: BTreeSet<PeerId>,
@@ -130,8 +129,7 @@ impl World {
             maintenance: Maintenance::On,
             violation: None,
             fingerprint: DefaultHasher::new(),
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             by_address: BTreeMap::new(),
             settled: BTreeSet::new(),
         }
@@ -254,7 +252,7 @@ impl World {
     /// Runs for a time.
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
-        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) && self.step() {}
+        while self.queue.next().is_some_and(|at| at <= end) && self.step() {}
         self.now = end;
     }
 
@@ -306,7 +304,7 @@ impl World {
         if self.violation.is_some() {
             return false;
         }
-        let Some(((at, sequence), due)) = self.queue.pop_first() else { return false };
+        let Some((at, sequence, due)) = self.queue.pop() else { return false };
         self.now = at;
         self.events += 1;
         (at, sequence).hash(&mut self.fingerprint);
@@ -379,8 +377,7 @@ impl World {
     }
 
     fn schedule(&mut self, after: Duration, due: Due) {
-        self.sequence += 1;
-        self.queue.insert((self.now + after, self.sequence), due);
+        self.queue.push(self.now + after, due);
     }
 }
 

@@ -134,7 +134,7 @@ impl State {
 
     fn meet(&mut self, peer: &Peer) {
         if peer.id != self.me.id {
-            self.directory.learn(peer);
+            self.directory.learn(peer, self.now);
             self.directory.set_health(peer.id, Health::Alive);
             self.add_to_table(peer.id);
         }

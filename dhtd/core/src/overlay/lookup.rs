@@ -6,7 +6,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    directory::Health,
     interface::{Event, Lookup, LookupFailed, Timer},
     message::{Body, Find, FindId, Found, Hop, HopReason, Purpose},
     node::NodeState,
@@ -216,9 +215,7 @@ impl State {
                 && !tried.contains(&node.peer)
                 && asker.is_none_or(|asker| asker != node.peer)
         };
-        let suspected = |node: &Node| {
-            matches!(self.directory.get(node.peer).map(|known| known.health), Some(Health::Suspect { .. }))
-        };
+        let suspected = |node: &Node| self.directory.get(node.peer).is_some_and(|known| known.health.suspected());
         self.best_hop(find, |node| trusted(node) && !suspected(node)).or_else(|| self.best_hop(find, trusted))
     }
 

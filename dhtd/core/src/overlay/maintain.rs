@@ -282,7 +282,8 @@ impl State {
 
     /// R: how many distinct other peers a successor list reaches over, or all that are known if they are fewer.
     pub(super) fn reach(&self) -> usize {
-        self.wanted_reach().min(self.directory.members().max(1))
+        let wanted = self.wanted_reach();
+        wanted.min(self.directory.members(wanted).max(1))
     }
 
     /// R, however few others there are.

@@ -226,20 +226,17 @@ impl State {
     }
 
     fn message(&mut self, to: PeerId, body: Body) -> Message {
-        let mut named = body.peers();
+        let mut named = Vec::new();
+        body.each_peer(|peer| named.push(peer));
         if matches!(body, Body::Neighbours { .. }) && self.config.routing == Routing::Full {
-            named.extend(self.some_peers(GOSSIP));
+            let places: [[u8; 16]; GOSSIP] = self.random.random();
+            named.extend(places.into_iter().filter_map(|place| self.directory.alive_from(PeerId::new(place))));
         }
-        named.remove(&to);
-        named.remove(&self.me.id);
+        named.retain(|peer| *peer != to && *peer != self.me.id);
+        named.sort_unstable();
+        named.dedup();
         let about = named.iter().filter_map(|id| self.directory.get(*id)).map(|known| known.peer.clone()).collect();
         Message { sender: self.me.clone(), about, body }
-    }
-
-    fn some_peers(&mut self, how_many: usize) -> Vec<PeerId> {
-        let alive: Vec<PeerId> =
-            self.directory.iter().filter(|known| known.health == Health::Alive).map(|known| known.peer.id).collect();
-        (0..how_many.min(alive.len())).map(|_| alive[self.random.random_range(0..alive.len())]).collect()
     }
 
     pub(super) fn set_timer(&mut self, after: Duration, timer: Timer) {
@@ -265,18 +262,15 @@ impl State {
         if peer.id == self.me.id || peer.nodes > MAX_NODES {
             return;
         }
-        let learned = self.directory.learn(peer);
-        if learned == Learned::Newcomer {
+        match self.directory.learn(peer, self.now) {
+            Learned::Nothing => return,
+            Learned::Rumour => return self.ping_once(peer.id),
             // A newer incarnation is a new member: none of its nodes is where it was until it has joined again.
-            self.unlist(peer.id);
+            Learned::Newcomer => self.unlist(peer.id),
+            Learned::More => {}
         }
-        if learned != Learned::Nothing {
-            self.add_to_table(peer.id);
-            self.changed = true;
-        }
-        if self.directory.worth_a_call(peer.id, self.now) {
-            self.ping_once(peer.id);
-        }
+        self.add_to_table(peer.id);
+        self.changed = true;
     }
 
     fn ping(&mut self, peer: PeerId, times: u32) {
@@ -315,7 +309,7 @@ impl State {
 
     /// The peers on which something here depends: predecessors, operations, so many successors that the home groups of
     /// the own intervals are among them, and whoever is suspected.
-    fn watched(&self) -> BTreeSet<PeerId> {
+    fn watched(&mut self) -> BTreeSet<PeerId> {
         let depth = self.ring.map_or(1, |ring| ring.replicas);
         let mut watched = BTreeSet::new();
         for node in &self.nodes {
@@ -329,8 +323,7 @@ impl State {
             watched.extend(node.predecessor.map(|before| before.peer));
             watched.extend(node.op.map(|op| op.target.peer));
         }
-        let suspects = self.directory.iter().filter(|known| matches!(known.health, Health::Suspect { .. }));
-        watched.extend(suspects.map(|known| known.peer.id));
+        watched.extend(self.directory.suspects());
         watched.remove(&self.me.id);
         watched
     }
