@@ -12,7 +12,7 @@ use dht_core::{
 /// An answer is right if the node named was the owner at any moment between question and answer. A node that has joined
 /// but that its successor has not yet accepted does not answer for its interval: until then the owner is the next one
 /// that is accepted, and either is right.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Answers {
     /// How each ended, by token.
     pub ended: BTreeMap<u64, Result<Lookup, LookupFailed>>,
@@ -23,7 +23,7 @@ pub struct Answers {
     last_token: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Open {
     target: Id,
     owners: BTreeSet<Id>,

@@ -4,6 +4,7 @@
 mod answers;
 mod checks;
 mod net;
+pub mod paper;
 mod queue;
 pub mod scenario;
 mod world;

@@ -7,13 +7,13 @@ use std::{
 };
 
 /// Events by time; those of the same moment in the order in which they were put in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Queue<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
     sequence: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<T> {
     at: Duration,
     sequence: u64,

@@ -11,8 +11,8 @@ use std::{
 use dht_core::{
     Rules,
     overlay::{
-        Circle, Config, Destination, Event, Input, Message, Output, Peer, Phase, Ring, RingId, Saved, State, Timer,
-        invariant::Census,
+        Body, Circle, Config, Destination, Event, Input, Message, Output, Peer, Phase, Ring, RingId, Saved, State,
+        Timer, invariant::Census,
     },
     ring::{Id, PeerId, SlotBits},
 };
@@ -48,7 +48,7 @@ impl WorldConfig {
 }
 
 /// One simulated process and its disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Host {
     /// Its name for life.
     pub id: PeerId,
@@ -80,14 +80,14 @@ pub enum Maintenance {
     Off,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Due {
     Message { to: usize, message: Box<Message> },
     Timer { host: usize, incarnation: u64, timer: Timer },
 }
 
 /// The simulated world.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// What it was made of.
     pub config: WorldConfig,
@@ -103,6 +103,8 @@ pub struct World {
     pub census: Census,
     /// Which timers fire.
     pub maintenance: Maintenance,
+    /// Lookups that were sent to a peer that is down.
+    pub dead_ends: u64,
     /// The first break of the invariant. Time stands still from there on.
     pub violation: Option<String>,
     /// Of all events handled so far.
@@ -127,6 +129,7 @@ impl World {
             answers: Answers::default(),
             census: Census::default(),
             maintenance: Maintenance::On,
+            dead_ends: 0,
             violation: None,
             fingerprint: DefaultHasher::new(),
             queue: Queue::default(),
@@ -166,6 +169,11 @@ impl World {
 
     fn new_ring(&mut self) -> Ring {
         Ring { id: RingId(self.random.random()), replicas: self.config.replicas, slot_bits: SlotBits::DEFAULT }
+    }
+
+    /// From here on this copy of a world goes its own way.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = ChaCha8Rng::seed_from_u64(seed);
     }
 
     /// Starts a peer that founds a ring.
@@ -370,6 +378,9 @@ impl World {
         let Some(&to) = self.by_address.get(address) else { return };
         if self.hosts[from].part != self.hosts[to].part {
             return;
+        }
+        if self.hosts[to].state.is_none() && matches!(message.body, Body::Find(_)) {
+            self.dead_ends += 1;
         }
         for delay in self.config.net.deliveries(&mut self.random) {
             self.schedule(delay, Due::Message { to, message: Box::new(message.clone()) });

@@ -81,7 +81,7 @@ pub enum Body {
         /// The successor list of `from`: what a ring that is being merged learns of the other.
         successors: Vec<Node>,
     },
-    /// A node's successor list has changed: its predecessor need not wait for its next round to hear of it.
+    /// A node's successor list has changed, or its predecessor has: that need not wait for its next round to hear of it.
     Changed {
         /// Whose list has changed.
         from: Node,

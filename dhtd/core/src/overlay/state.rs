@@ -29,7 +29,7 @@ use crate::{
 ///
 /// Call contract: give it `Found`, `Join` or `Resume` once, then messages and timers as they come, with a `now` that
 /// never goes back; carry out the outputs of each call in order before the next one. Timers fire at most once each.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct State {
     pub(super) config: Config,
     pub(super) rules: Rules,
@@ -271,6 +271,13 @@ impl State {
         }
         self.add_to_table(peer.id);
         self.changed = true;
+        self.consider_all(peer.id);
+    }
+
+    /// Any node of the peer may be a better successor of one of ours.
+    pub(super) fn consider_all(&mut self, peer: PeerId) {
+        let nodes = self.directory.get(peer).map_or(0, |known| known.peer.nodes);
+        (0..nodes).for_each(|index| self.consider(Node::of(peer, index)));
     }
 
     fn ping(&mut self, peer: PeerId, times: u32) {
@@ -340,12 +347,16 @@ impl State {
 
     /// Takes all nodes of a peer out of all tables.
     fn unlist(&mut self, peer: PeerId) {
+        let lost: Vec<bool> = self.nodes.iter().map(|node| node.successor().peer == peer).collect();
         self.nodes.iter_mut().for_each(|node| node.forget(|known| known.peer == peer));
         self.table.retain(|_, node| node.peer != peer);
         self.homes.forget(peer);
         self.changed = true;
-        for index in 0..self.nodes.len() {
+        for (index, lost) in lost.into_iter().enumerate() {
             self.operation_target_died(index, peer);
+            if lost {
+                self.retry_soon(index);
+            }
         }
     }
 

@@ -1,4 +1,7 @@
-//! Soaks the overlay in the simulator: many seeds, a line for each that fails, and a summary.
+//! The overlay in the simulator: many seeds of one scenario, with a line for each that fails and a summary; and the
+//! experiments of the Chord paper.
+
+mod table;
 
 use std::{
     ops::Range,
@@ -38,6 +41,18 @@ enum Scenario {
         /// Nothing is split; the ring winds around the circle so many times.
         #[arg(long)]
         windings: Option<usize>,
+    },
+    /// The experiments of the Chord paper, its figures beside ours.
+    Paper {
+        /// Everything random comes from it.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Lookups of each experiment.
+        #[arg(long, default_value_t = 10_000)]
+        lookups: usize,
+        /// Only these: path, load, failures, churn.
+        #[arg(long, value_delimiter = ',', default_value = "path,load,failures,churn")]
+        only: Vec<String>,
     },
     /// Peers join and fail while lookups go on.
     Churn {
@@ -85,6 +100,10 @@ fn main() -> ExitCode {
         }
         Scenario::Merge { soak, parts, apart, windings: None } => {
             soak.run(0.2, |config| scenario::merge(config, soak.peers, parts, SECOND * apart as u32))
+        }
+        Scenario::Paper { seed, lookups, only } => {
+            table::print(seed, lookups, &only);
+            true
         }
         Scenario::Churn { soak, rate, seconds } => {
             let load = Churn { rate, lookups: 10.0, time: Duration::from_secs(seconds) };
