@@ -39,7 +39,7 @@ pub fn joins(config: WorldConfig, peers: usize) -> Outcome {
     let mut world = World::new(config);
     world.found();
     for _ in 1..peers {
-        world.join(0);
+        world.join(&[0]);
     }
     become_ideal(world)
 }
@@ -111,7 +111,7 @@ pub fn churned(mut world: World, load: Churn) -> World {
         world.run_for(at.saturating_sub(world.now));
         let member = some_member(&mut world);
         match which {
-            0 => drop(world.join(member)),
+            0 => drop(world.join(&[member])),
             1 => world.kill(member),
             _ => {
                 let target = random_id(&mut world);

@@ -185,9 +185,9 @@ impl World {
         host
     }
 
-    /// Starts a peer that joins through another one.
-    pub fn join(&mut self, seed: usize) -> usize {
-        let seeds = vec![self.hosts[seed].address.clone()];
+    /// Starts a peer that joins through any of others.
+    pub fn join(&mut self, seeds: &[usize]) -> usize {
+        let seeds = seeds.iter().map(|seed| self.hosts[*seed].address.clone()).collect();
         let host = self.add_host();
         self.input(host, Input::Join { seeds });
         host
