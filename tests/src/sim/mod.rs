@@ -1,8 +1,14 @@
 //! A discrete-event simulator of whole peers: many state machines in one thread, on one virtual clock, over a network
 //! that loses, doubles, delays and cuts from a seed. The same seed gives the same run, event by event.
 
+mod answers;
+mod checks;
 mod net;
+pub mod paper;
+mod queue;
+pub mod scenario;
 mod world;
 
+pub use answers::Answers;
 pub use net::Net;
-pub use world::{Host, World, WorldConfig};
+pub use world::{Host, Maintenance, World, WorldConfig};

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     time::Duration,
 };
 
@@ -87,18 +88,24 @@ pub(super) enum Learned {
     Newcomer,
     /// More of the peer's nodes have joined, or it is now leaving.
     More,
+    /// Nothing, but somebody speaks of a peer that was declared dead here: it is worth a call, which is so now and then.
+    Rumour,
 }
 
 /// Every other peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Directory {
     known: BTreeMap<PeerId, Known>,
+    /// Those that the last heartbeat has watched.
+    watched: BTreeSet<PeerId>,
+    /// All suspects, and some that are none any more.
+    suspects: BTreeSet<PeerId>,
     patience: Patience,
 }
 
 impl Directory {
     pub(super) fn new(patience: Patience) -> Self {
-        Self { known: BTreeMap::new(), patience }
+        Self { patience, ..Self::default() }
     }
 
     pub(super) fn get(&self, id: PeerId) -> Option<&Known> {
@@ -119,10 +126,16 @@ impl Directory {
         self.known.get(&node.peer).is_some_and(|known| known.health.usable() && node.index < known.peer.nodes)
     }
 
-    /// How many peers are members that stay, as far as known.
-    pub(super) fn members(&self) -> usize {
+    /// How many peers are members that stay, as far as known; counted up to `enough`.
+    pub(super) fn members(&self, enough: usize) -> usize {
         let member = |known: &&Known| known.health.usable() && known.peer.nodes > 0 && !known.peer.leaving;
-        self.known.values().filter(member).count()
+        self.known.values().filter(member).take(enough).count()
+    }
+
+    /// The first living peer from a place on in the order of their names, which is random, unless all are dead.
+    pub(super) fn alive_from(&self, place: PeerId) -> Option<PeerId> {
+        let from_place = self.known.range(place..).chain(self.known.range(..place));
+        from_place.map(|(_, known)| known).find(|known| known.health == Health::Alive).map(|known| known.peer.id)
     }
 
     pub(super) fn leaving(&self, id: PeerId) -> bool {
@@ -130,7 +143,8 @@ impl Directory {
     }
 
     /// Takes in a description: the later incarnation holds; within one, `nodes` grows and `leaving` sticks.
-    pub(super) fn learn(&mut self, peer: &Peer) -> Learned {
+    pub(super) fn learn(&mut self, peer: &Peer, now: Duration) -> Learned {
+        let pause = self.patience.suspect_after;
         let Some(known) = self.known.get_mut(&peer.id) else {
             self.known.insert(peer.id, Known::new(peer.clone()));
             return Learned::Newcomer;
@@ -142,6 +156,10 @@ impl Directory {
         }
         let Peer { nodes, leaving, .. } = known.peer;
         if peer.incarnation < known.peer.incarnation || (peer.nodes <= nodes && (leaving || !peer.leaving)) {
+            if known.health == Health::Dead && now.saturating_sub(known.last_call) >= pause {
+                known.last_call = now;
+                return Learned::Rumour;
+            }
             return Learned::Nothing;
         }
         known.peer.nodes = nodes.max(peer.nodes);
@@ -169,7 +187,16 @@ impl Directory {
             && matches!(known.health, Health::Unproven | Health::Alive)
         {
             known.health = Health::Suspect { since: now };
+            self.suspects.insert(id);
         }
+    }
+
+    /// All peers that are suspected.
+    pub(super) fn suspects(&mut self) -> &BTreeSet<PeerId> {
+        let known = &self.known;
+        let suspected = |id: &PeerId| known.get(id).is_some_and(|known| known.health.suspected());
+        self.suspects.retain(suspected);
+        &self.suspects
     }
 
     /// The peer has not answered one message. If it is watched, the heartbeats judge better.
@@ -177,14 +204,6 @@ impl Directory {
         if self.known.get(&id).is_some_and(|known| !known.watched) {
             self.suspect(id, now);
         }
-    }
-
-    /// Somebody else speaks of a peer that was declared dead: whether to ask it, which is worth it now and then.
-    pub(super) fn worth_a_call(&mut self, id: PeerId, now: Duration) -> bool {
-        let pause = self.patience.suspect_after;
-        let dead = self.known.get_mut(&id).filter(|known| known.health == Health::Dead);
-        let due = dead.filter(|known| now.saturating_sub(known.last_call) >= pause);
-        due.map(|known| known.last_call = now).is_some()
     }
 
     pub(super) fn set_health(&mut self, id: PeerId, health: Health) {
@@ -210,9 +229,16 @@ impl Directory {
     pub(super) fn beat(&mut self, now: Duration, watched: &BTreeSet<PeerId>) -> Vec<Beat> {
         let patience = self.patience;
         let mut beats = Vec::new();
-        for (id, known) in &mut self.known {
+        let before = mem::replace(&mut self.watched, watched.clone());
+        for id in before.difference(watched) {
+            if let Some(known) = self.known.get_mut(id) {
+                known.watched = false;
+            }
+        }
+        for id in watched {
+            let Some(known) = self.known.get_mut(id) else { continue };
             let begins = !known.watched;
-            known.watched = watched.contains(id) && known.health.usable();
+            known.watched = known.health.usable();
             if !known.watched {
                 continue;
             }
@@ -220,6 +246,9 @@ impl Directory {
                 known.last_answer = now;
             }
             beats.extend(known.beat(now, patience));
+            if known.health.suspected() {
+                self.suspects.insert(*id);
+            }
         }
         beats
     }
@@ -230,6 +259,10 @@ impl Health {
     #[must_use]
     pub fn usable(self) -> bool {
         matches!(self, Self::Unproven | Self::Alive | Self::Suspect { .. })
+    }
+
+    pub(super) fn suspected(self) -> bool {
+        matches!(self, Self::Suspect { .. })
     }
 }
 
@@ -301,14 +334,14 @@ mod tests {
     #[test]
     fn a_silent_peer_dies_after_suspicion_and_a_second_probe() {
         let mut directory = Directory::new(Patience::default());
-        directory.learn(&peer(1));
+        directory.learn(&peer(1), ms(0));
         assert_eq!(time_of_death(&mut directory, ms(0)), ms(600));
     }
 
     #[test]
     fn a_peer_far_away_is_given_its_round_trip() {
         let mut directory = Directory::new(Patience::default());
-        directory.learn(&peer(1));
+        directory.learn(&peer(1), ms(0));
         directory.beat(ms(0), &watched());
         directory.answered(peer(1).id, ms(2000), ms(0));
         assert!(time_of_death(&mut directory, ms(2000)) > ms(6000));
@@ -317,28 +350,28 @@ mod tests {
     #[test]
     fn a_newer_incarnation_of_a_dead_peer_is_usable() {
         let mut directory = Directory::new(Patience::default());
-        directory.learn(&peer(1));
+        directory.learn(&peer(1), ms(0));
         directory.set_health(peer(1).id, Health::Dead);
-        assert_eq!(directory.learn(&peer(1)), Learned::Nothing);
+        assert_eq!(directory.learn(&peer(1), ms(0)), Learned::Nothing);
         assert!(!directory.usable(peer(1).id));
-        assert_eq!(directory.learn(&peer(2)), Learned::Newcomer);
+        assert_eq!(directory.learn(&peer(2), ms(0)), Learned::Newcomer);
         assert!(directory.usable(peer(1).id));
     }
 
     #[test]
     fn leaving_sticks_within_an_incarnation_and_ends_with_it() {
         let mut directory = Directory::new(Patience::default());
-        directory.learn(&Peer { leaving: true, ..peer(1) });
-        directory.learn(&peer(1));
+        directory.learn(&Peer { leaving: true, ..peer(1) }, ms(0));
+        directory.learn(&peer(1), ms(0));
         assert!(directory.leaving(peer(1).id));
-        directory.learn(&peer(2));
+        directory.learn(&peer(2), ms(0));
         assert!(!directory.leaving(peer(1).id));
     }
 
     #[test]
     fn an_answer_revives_the_dead_but_not_the_departed() {
         let mut directory = Directory::new(Patience::default());
-        directory.learn(&peer(1));
+        directory.learn(&peer(1), ms(0));
         directory.set_health(peer(1).id, Health::Dead);
         assert_eq!(directory.answered(peer(1).id, ms(5), ms(1)), Some(Health::Dead));
         directory.set_health(peer(1).id, Health::Gone);

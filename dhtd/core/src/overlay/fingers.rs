@@ -31,7 +31,12 @@ impl Fingers {
         self.by_bit.retain(|_, node| keep(node));
     }
 
-    fn set(&mut self, bit: u32, node: Node) {
+    /// All have been looked up.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    pub(super) fn set(&mut self, bit: u32, node: Node) {
         self.by_bit.retain(|other, finger| *other == bit || *finger != node);
         self.by_bit.insert(bit, node);
     }

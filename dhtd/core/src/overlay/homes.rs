@@ -1,6 +1,6 @@
 //! Who should hold what: home groups, and the picture of the ring that the data path works with.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use super::{
     interface::{Routing, Timer},
@@ -49,7 +49,7 @@ impl State {
         let before = self.homes.announced.len();
         self.homes.announced.retain(|_, (_, heard)| now.saturating_sub(*heard) < expired);
         self.changed |= self.homes.announced.len() != before;
-        let homes: Vec<Home> = self.homes.own.values().cloned().collect();
+        let homes = self.homes.own.values().map(|home| (home.clone(), home.group.clone())).collect();
         self.tell(homes);
         self.forget_lookups();
     }
@@ -71,9 +71,16 @@ impl State {
         if own == self.homes.own {
             return;
         }
-        let changed = own.values().filter(|home| self.homes.own.get(&home.owner.id) != Some(home));
-        let changed: Vec<Home> = changed.cloned().collect();
-        self.homes.own = own;
+        let before = mem::replace(&mut self.homes.own, own);
+        let old = |home: &Home| before.get(&home.owner.id);
+        let changed: Vec<Home> = self.homes.own.values().filter(|home| old(home) != Some(home)).cloned().collect();
+        // Whoever is in the group no more is told too: it would go by the old one until that expires.
+        let concerned = |home: Home| {
+            let dropped = old(&home).into_iter().flat_map(|old| &old.group).filter(|peer| !home.group.contains(peer));
+            let concerned: Vec<PeerId> = home.group.iter().chain(dropped).copied().collect();
+            (home, concerned)
+        };
+        let changed = changed.into_iter().map(concerned).collect();
         self.tell(changed);
     }
 
@@ -102,11 +109,11 @@ impl State {
         if peer == self.me.id { self.me.leaving } else { self.directory.leaving(peer) }
     }
 
-    fn tell(&mut self, homes: Vec<Home>) {
+    fn tell(&mut self, homes: Vec<(Home, Vec<PeerId>)>) {
         let mut by_peer: BTreeMap<PeerId, Vec<Home>> = BTreeMap::new();
-        for home in homes {
-            for peer in home.group.iter().filter(|peer| **peer != self.me.id) {
-                by_peer.entry(*peer).or_default().push(home.clone());
+        for (home, concerned) in homes {
+            for peer in concerned.into_iter().filter(|peer| *peer != self.me.id) {
+                by_peer.entry(peer).or_default().push(home.clone());
             }
         }
         by_peer.into_iter().for_each(|(peer, homes)| self.send(peer, Body::Home(homes)));

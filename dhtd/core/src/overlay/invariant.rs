@@ -62,23 +62,33 @@ impl Census {
 
     /// Takes in a member, or its new view; `None` takes it out (it is dead, or not yet a member).
     pub fn update(&mut self, id: Id, view: Option<View>) {
-        if let Some(old) = self.members.remove(&id) {
-            self.count_skips(&old, false);
-            self.skipped.remove(&id);
+        let known = self.members.get(&id).cloned();
+        if let Some(old) = &known {
+            self.count_skips(old, false);
+            self.members.remove(&id);
         }
-        if let Some(view) = view {
+        let Some(view) = view else {
+            self.skipped.remove(&id);
+            return;
+        };
+        if known.is_none() {
             let skips = self.members.values().map(|other| skips_of(other, id)).sum();
-            self.members.insert(id, view.clone());
             if skips > 0 {
                 self.skipped.insert(id, skips);
             }
-            self.count_skips(&view, true);
         }
+        self.members.insert(id, view.clone());
+        self.count_skips(&view, true);
     }
 
     /// All members in the order of the circle.
     pub fn members(&self) -> impl Iterator<Item = &View> {
         self.members.values()
+    }
+
+    /// All members from the first one at or after `id` on, clockwise: the owner of `id` first.
+    pub fn from(&self, id: Id) -> impl Iterator<Item = &View> {
+        self.members.range(id..).chain(self.members.range(..id)).map(|(_, view)| view)
     }
 
     /// Peers with a node that no extended list skips.

@@ -60,7 +60,7 @@ impl State {
         self.join_next_node();
     }
 
-    fn start_timers(&mut self) {
+    pub(super) fn start_timers(&mut self) {
         self.set_timer(Duration::ZERO, Timer::Heartbeat);
         let first = self.jittered(self.config.stabilize_every);
         self.set_timer(first, Timer::Announce);
@@ -116,7 +116,7 @@ impl State {
     }
 
     /// The node counts as a member from now on.
-    fn enlist(&mut self, index: usize) {
+    pub(super) fn enlist(&mut self, index: usize) {
         self.nodes[index].member = true;
         self.me.nodes = self.nodes[index].node.index + 1;
         self.changed = true;
@@ -145,11 +145,16 @@ impl State {
             state.predecessor = Some(circle[(place + circle.len() - 1) % circle.len()]);
             state.accepted = true;
         }
+        self.start_maintenance();
+        self.event(Event::Complete);
+    }
+
+    /// The first round of each node.
+    pub(super) fn start_maintenance(&mut self) {
         for index in 0..self.config.nodes {
             let first = self.jittered(self.config.stabilize_every);
             self.set_timer(first, Timer::Stabilize(index));
         }
-        self.event(Event::Complete);
     }
 
     pub(super) fn leave(&mut self) {
@@ -213,24 +218,24 @@ impl State {
 
     /// A peer has completed its first round trip, or the first since it was dead.
     pub(super) fn proven(&mut self, peer: PeerId, was_dead: bool) {
-        let Some(nodes) = self.directory.get(peer).map(|known| known.peer.nodes) else { return };
         self.add_to_table(peer);
         self.changed = true;
         if was_dead {
             self.event(Event::PeerRevived(peer));
         }
-        (0..nodes).for_each(|index| self.consider(Node::of(peer, index)));
+        self.consider_all(peer);
     }
 
-    /// Another peer's lookup of one of our identifiers has ended somewhere else: two rings, or one that winds around
-    /// twice. Each learns of the other; what comes of it is ordinary maintenance.
+    /// Another peer's lookup has found the node before one of ours. If that has another successor, there are two rings,
+    /// or one that winds around twice, or the node is not listed yet. Each learns of the other; what comes of it is
+    /// ordinary maintenance.
     pub(super) fn found_from_elsewhere(&mut self, index: usize, found: &Found) {
         let state = &self.nodes[index];
-        if found.node == state.node || !self.may_list(&found.node) {
-            return;
-        }
         let (from, successors) = (state.node, state.successors.clone());
-        self.send(found.node.peer, Body::Notify { from, to: found.node, successors });
+        let Some(next) = found.successors.first().copied().filter(|next| *next != from) else { return };
+        if self.may_list(&next) {
+            self.send(next.peer, Body::Notify { from, to: next, successors });
+        }
         for node in std::iter::once(&found.node).chain(&found.successors) {
             self.consider(*node);
         }

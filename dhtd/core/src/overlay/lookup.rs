@@ -6,11 +6,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    directory::Health,
     interface::{Event, Lookup, LookupFailed, Timer},
     message::{Body, Find, FindId, Found, Hop, HopReason, Purpose},
     node::NodeState,
-    peer::Node,
+    peer::{MAX_NODES, Node},
     state::State,
 };
 use crate::ring::{Id, PeerId, covers};
@@ -33,7 +32,7 @@ pub(super) enum Asker {
     Finger { index: usize, bit: u32 },
     /// A node that joins at its own identifier.
     Join { index: usize },
-    /// Whether another peer's lookups find this node.
+    /// Whether the node before this one has it as its successor.
     Reconcile { index: usize },
 }
 
@@ -76,13 +75,19 @@ impl State {
     fn find(&self, number: u64) -> Option<Find> {
         let Asked { asker, target, attempts, .. } = *self.asked.get(&number)?;
         let purpose = match asker {
-            Asker::Join { .. } => Purpose::Predecessor,
-            _ => Purpose::Owner,
+            Asker::Join { .. } | Asker::Reconcile { .. } => Purpose::Predecessor,
+            Asker::Host(_) | Asker::Finger { .. } => Purpose::Owner,
         };
-        let start = self.nodes.iter().filter(|node| node.member).min_by_key(|node| node.node.id.distance_to(target));
-        let start = start.map(|node| Hop { node: node.node, reason: HopReason::Start, round_trip_us: 0 });
+        let hops = self.start_hop(target).into_iter().collect();
         let id = FindId { asker: self.me.id, number, attempt: attempts };
-        Some(Find { id, asker: self.me.clone(), target, purpose, hops: start.into_iter().collect(), timeouts: 0 })
+        Some(Find { id, asker: self.me.clone(), target, purpose, hops, timeouts: 0 })
+    }
+
+    /// Where a lookup begins that is made here: at the node of ours that is closest before the target.
+    fn start_hop(&self, target: Id) -> Option<Hop> {
+        let members = self.nodes.iter().filter(|node| node.member);
+        let start = members.min_by_key(|node| node.node.id.distance_to(target))?;
+        Some(Hop { node: start.node, reason: HopReason::Start, round_trip_us: 0 })
     }
 
     /// A join's lookup sets out from a seed.
@@ -92,7 +97,8 @@ impl State {
         }
     }
 
-    /// Looks up an own node's identifier as another peer sees the ring.
+    /// Looks up who is before an own node as another peer sees the ring. Not the owner of its identifier: peers that have
+    /// the node in their table would send that straight to it, whether or not the ring leads there.
     pub(super) fn start_lookup_at(&mut self, peer: PeerId, index: usize) {
         let number = self.next_number();
         let target = self.nodes[index].node.id;
@@ -118,12 +124,15 @@ impl State {
     }
 
     /// A lookup arrives from another peer.
-    pub(super) fn find_arrived(&mut self, from: PeerId, find: Find) {
+    pub(super) fn find_arrived(&mut self, from: PeerId, mut find: Find) {
         self.learn(&find.asker);
         if self.me.nodes == 0 || self.gone || find.hops.len() >= MAX_HOPS {
             return; // No confirmation: its sender looks for another way.
         }
         self.send(from, Body::FindAck { id: find.id, hop: find.hops.len() });
+        if find.hops.is_empty() {
+            find.hops.extend(self.start_hop(find.target));
+        }
         if self.seen.insert(find.id, self.now).is_none() {
             self.advance(find, BTreeSet::new());
         }
@@ -166,7 +175,7 @@ impl State {
             let me = state.node.id;
             state.member
                 && match find.purpose {
-                    Purpose::Owner => state.owns(find.target),
+                    Purpose::Owner => state.owns(find.target) || is_heir(state, find),
                     Purpose::Predecessor => find.target != me && covers(me, find.target, state.successor().id),
                 }
         };
@@ -180,10 +189,15 @@ impl State {
         if find.purpose == Purpose::Predecessor && successors.is_empty() {
             successors.push(state.node); // A ring of one is its own successor.
         }
-        let Find { id, hops, timeouts, purpose, target, .. } = find;
+        let Find { id, asker, hops, timeouts, purpose, target } = find;
         let home = (purpose == Purpose::Owner).then(|| self.home(target).cloned()).flatten();
         let found = Found { id, node: state.node, successors, home, ring, hops, timeouts };
         self.send(id.asker, Body::Found(found));
+        if purpose == Purpose::Predecessor {
+            // A member that looks for the node before it may belong between that and its successor.
+            let nodes = (0..asker.nodes.min(MAX_NODES)).map(|index| Node::of(asker.id, index));
+            nodes.filter(|node| node.id == target).for_each(|node| self.consider(node));
+        }
     }
 
     /// An own lookup has ended.
@@ -209,16 +223,9 @@ impl State {
 
     /// The best peer to ask next. A suspected one is only taken if there is no other.
     fn next_hop(&self, find: &Find, tried: &BTreeSet<PeerId>) -> Option<(Node, HopReason)> {
-        let asker = (find.purpose == Purpose::Predecessor).then_some(find.id.asker);
-        let trusted = |node: &Node| {
-            node.peer != self.me.id
-                && self.directory.usable_node(node)
-                && !tried.contains(&node.peer)
-                && asker.is_none_or(|asker| asker != node.peer)
-        };
-        let suspected = |node: &Node| {
-            matches!(self.directory.get(node.peer).map(|known| known.health), Some(Health::Suspect { .. }))
-        };
+        let trusted =
+            |node: &Node| node.peer != self.me.id && self.directory.usable_node(node) && !tried.contains(&node.peer);
+        let suspected = |node: &Node| self.directory.get(node.peer).is_some_and(|known| known.health.suspected());
         self.best_hop(find, |node| trusted(node) && !suspected(node)).or_else(|| self.best_hop(find, trusted))
     }
 
@@ -227,7 +234,7 @@ impl State {
         match find.purpose {
             Purpose::Owner => self
                 .listed_successor(target, &may)
-                .or_else(|| self.closer_predecessor(target, &may))
+                .or_else(|| self.closer_predecessor(find, &may))
                 .or_else(|| first(self.table_from(target), &may, HopReason::Table))
                 .or_else(|| self.closest_preceding(target, &may)),
             Purpose::Predecessor => first(self.table_before(target), &may, HopReason::Table)
@@ -250,11 +257,11 @@ impl State {
         found.map(|node| (node, HopReason::Successor))
     }
 
-    /// The predecessor, if the asker took us for the owner and somebody has joined between the target and us.
-    fn closer_predecessor(&self, target: Id, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
-        let nearest = self.nodes.iter().filter(|state| state.member).min_by_key(|n| target.distance_to(n.node.id))?;
-        let before = nearest.predecessor.filter(may)?;
-        let behind = target.distance_to(before.id) < target.distance_to(nearest.node.id);
+    /// The predecessor, if the last hop took a node of ours for the owner and somebody is between the target and it.
+    fn closer_predecessor(&self, find: &Find, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
+        let (_, taken) = taken_for_owner(find)?;
+        let before = self.nodes[self.own_member(&taken)?].predecessor.filter(may)?;
+        let behind = covers(find.target, before.id, taken.id);
         behind.then_some((before, HopReason::Predecessor))
     }
 
@@ -293,6 +300,21 @@ impl State {
     fn table_before(&self, target: Id) -> impl Iterator<Item = &Node> {
         self.table.range(..target).rev().chain(self.table.range(target..).rev()).map(|(_, node)| node)
     }
+}
+
+/// The node's predecessor has died, and the node before that one knows nobody alive between the target and this node:
+/// as in the paper (section IV-D), its word decides. The next round of maintenance makes it the predecessor.
+fn is_heir(state: &NodeState, find: &Find) -> bool {
+    let by_list = find.hops.last().is_some_and(|hop| hop.reason == HopReason::Successor);
+    let named = taken_for_owner(find).is_some_and(|(_, taken)| taken == state.node);
+    state.accepted && state.predecessor.is_none() && by_list && named
+}
+
+/// The last two nodes of the way, if the first sent the lookup to the second as the owner: the target lies between
+/// them. Otherwise the second was a step towards the target.
+fn taken_for_owner(find: &Find) -> Option<(Node, Node)> {
+    let [.., asker, taken] = find.hops.as_slice() else { return None };
+    covers(asker.node.id, find.target, taken.node.id).then_some((asker.node, taken.node))
 }
 
 fn first<'a>(

@@ -178,6 +178,9 @@ impl State {
         }
         self.answer_waiting(index);
         self.tell_predecessor(index);
+        if !self.nodes[index].accepted {
+            self.retry_soon(index);
+        }
         if self.nodes[index].candidate.is_some() {
             self.start_operation(index);
         }
@@ -194,14 +197,18 @@ impl State {
 
     /// The successor of one of ours has news.
     pub(super) fn successor_changed(&mut self, from: Node, to: Node) {
-        if let Some(index) = self.own_member(&to).filter(|index| self.nodes[*index].successor() == from) {
+        let Some(index) = self.own_member(&to).filter(|index| self.nodes[*index].successor() == from) else { return };
+        if self.nodes[index].accepted {
             self.retry_soon(index);
+        } else {
+            // The news is that it has accepted us. Until we know that, nobody answers for our interval.
+            self.start_operation(index);
         }
     }
 
     /// One extra round after a tenth of the usual time, however many reasons there are for one: a change costs a
     /// bounded number of messages, and many changes at once cost no more than one.
-    fn retry_soon(&mut self, index: usize) {
+    pub(super) fn retry_soon(&mut self, index: usize) {
         if !std::mem::replace(&mut self.nodes[index].retry_set, true) {
             let soon = self.jittered(self.config.stabilize_every / 10);
             self.set_timer(soon, Timer::Retry(self.nodes[index].node.index));
@@ -228,6 +235,7 @@ impl State {
             if (closer || !self.rules.rectify_checks_predecessor) && node.predecessor != Some(from) {
                 node.predecessor = Some(from);
                 self.changed = true;
+                self.send(from.peer, Body::Changed { from: to, to: from });
             }
             if self.nodes[index].successors.is_empty() {
                 self.start_operation(index);
@@ -282,8 +290,13 @@ impl State {
 
     /// R: how many distinct other peers a successor list reaches over, or all that are known if they are fewer.
     pub(super) fn reach(&self) -> usize {
-        let wanted = self.config.successors.max(self.ring.map_or(0, |ring| ring.replicas + 1));
-        wanted.min(self.directory.members().max(1))
+        let wanted = self.wanted_reach();
+        wanted.min(self.directory.members(wanted).max(1))
+    }
+
+    /// R, however few others there are.
+    pub(super) fn wanted_reach(&self) -> usize {
+        self.config.successors.max(self.ring.map_or(0, |ring| ring.replicas + 1))
     }
 
     /// The node may stand in our tables.

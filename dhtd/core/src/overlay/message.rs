@@ -81,7 +81,7 @@ pub enum Body {
         /// The successor list of `from`: what a ring that is being merged learns of the other.
         successors: Vec<Node>,
     },
-    /// A node's successor list has changed: its predecessor need not wait for its next round to hear of it.
+    /// A node's successor list has changed, or its predecessor has: that need not wait for its next round to hear of it.
     Changed {
         /// Whose list has changed.
         from: Node,
@@ -201,9 +201,14 @@ impl Body {
     #[must_use]
     pub fn peers(&self) -> BTreeSet<PeerId> {
         let mut named = BTreeSet::new();
-        let mut see = |peer| {
+        self.each_peer(|peer| {
             named.insert(peer);
-        };
+        });
+        named
+    }
+
+    /// Every peer that the body names, as often as it does.
+    pub(super) fn each_peer(&self, mut see: impl FnMut(PeerId)) {
         let mut nodes = |list: &[Node]| list.iter().for_each(|node| see(node.peer));
         match self {
             Self::Ping { .. } | Self::Pong { .. } | Self::FindAck { .. } | Self::Busy { .. } | Self::Gone => {}
@@ -230,6 +235,5 @@ impl Body {
                 home.group.iter().copied().for_each(&mut see);
             }),
         }
-        named
     }
 }

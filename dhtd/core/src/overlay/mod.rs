@@ -22,6 +22,7 @@
 //! (a lookup of the own identifier by another peer, a revived peer): it is verified by the same operation before it is
 //! adopted. That is how rings which were split, or wind around the circle twice, become one again.
 
+mod circle;
 mod directory;
 mod fingers;
 mod homes;
@@ -35,6 +36,7 @@ mod node;
 mod peer;
 mod state;
 
+pub use circle::Circle;
 pub use directory::{Health, Known, Patience};
 pub use homes::Routes;
 pub use interface::{Config, Destination, Event, Input, Lookup, LookupFailed, Output, Phase, Routing, Saved, Timer};

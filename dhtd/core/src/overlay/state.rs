@@ -29,7 +29,7 @@ use crate::{
 ///
 /// Call contract: give it `Found`, `Join` or `Resume` once, then messages and timers as they come, with a `now` that
 /// never goes back; carry out the outputs of each call in order before the next one. Timers fire at most once each.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct State {
     pub(super) config: Config,
     pub(super) rules: Rules,
@@ -103,6 +103,11 @@ impl State {
             Input::Leave => self.leave(),
             Input::Depart => self.depart(),
         }
+        self.settle_outputs()
+    }
+
+    /// What is to be done, once all messages of this peer to itself are handled.
+    pub(super) fn settle_outputs(&mut self) -> Vec<Output> {
         while let Some(message) = self.loopback.pop_front() {
             self.receive(message);
         }
@@ -221,20 +226,17 @@ impl State {
     }
 
     fn message(&mut self, to: PeerId, body: Body) -> Message {
-        let mut named = body.peers();
+        let mut named = Vec::new();
+        body.each_peer(|peer| named.push(peer));
         if matches!(body, Body::Neighbours { .. }) && self.config.routing == Routing::Full {
-            named.extend(self.some_peers(GOSSIP));
+            let places: [[u8; 16]; GOSSIP] = self.random.random();
+            named.extend(places.into_iter().filter_map(|place| self.directory.alive_from(PeerId::new(place))));
         }
-        named.remove(&to);
-        named.remove(&self.me.id);
+        named.retain(|peer| *peer != to && *peer != self.me.id);
+        named.sort_unstable();
+        named.dedup();
         let about = named.iter().filter_map(|id| self.directory.get(*id)).map(|known| known.peer.clone()).collect();
         Message { sender: self.me.clone(), about, body }
-    }
-
-    fn some_peers(&mut self, how_many: usize) -> Vec<PeerId> {
-        let alive: Vec<PeerId> =
-            self.directory.iter().filter(|known| known.health == Health::Alive).map(|known| known.peer.id).collect();
-        (0..how_many.min(alive.len())).map(|_| alive[self.random.random_range(0..alive.len())]).collect()
     }
 
     pub(super) fn set_timer(&mut self, after: Duration, timer: Timer) {
@@ -260,18 +262,22 @@ impl State {
         if peer.id == self.me.id || peer.nodes > MAX_NODES {
             return;
         }
-        let learned = self.directory.learn(peer);
-        if learned == Learned::Newcomer {
+        match self.directory.learn(peer, self.now) {
+            Learned::Nothing => return,
+            Learned::Rumour => return self.ping_once(peer.id),
             // A newer incarnation is a new member: none of its nodes is where it was until it has joined again.
-            self.unlist(peer.id);
+            Learned::Newcomer => self.unlist(peer.id),
+            Learned::More => {}
         }
-        if learned != Learned::Nothing {
-            self.add_to_table(peer.id);
-            self.changed = true;
-        }
-        if self.directory.worth_a_call(peer.id, self.now) {
-            self.ping_once(peer.id);
-        }
+        self.add_to_table(peer.id);
+        self.changed = true;
+        self.consider_all(peer.id);
+    }
+
+    /// Any node of the peer may be a better successor of one of ours.
+    pub(super) fn consider_all(&mut self, peer: PeerId) {
+        let nodes = self.directory.get(peer).map_or(0, |known| known.peer.nodes);
+        (0..nodes).for_each(|index| self.consider(Node::of(peer, index)));
     }
 
     fn ping(&mut self, peer: PeerId, times: u32) {
@@ -310,7 +316,7 @@ impl State {
 
     /// The peers on which something here depends: predecessors, operations, so many successors that the home groups of
     /// the own intervals are among them, and whoever is suspected.
-    fn watched(&self) -> BTreeSet<PeerId> {
+    fn watched(&mut self) -> BTreeSet<PeerId> {
         let depth = self.ring.map_or(1, |ring| ring.replicas);
         let mut watched = BTreeSet::new();
         for node in &self.nodes {
@@ -324,8 +330,7 @@ impl State {
             watched.extend(node.predecessor.map(|before| before.peer));
             watched.extend(node.op.map(|op| op.target.peer));
         }
-        let suspects = self.directory.iter().filter(|known| matches!(known.health, Health::Suspect { .. }));
-        watched.extend(suspects.map(|known| known.peer.id));
+        watched.extend(self.directory.suspects());
         watched.remove(&self.me.id);
         watched
     }
@@ -342,12 +347,16 @@ impl State {
 
     /// Takes all nodes of a peer out of all tables.
     fn unlist(&mut self, peer: PeerId) {
+        let lost: Vec<bool> = self.nodes.iter().map(|node| node.successor().peer == peer).collect();
         self.nodes.iter_mut().for_each(|node| node.forget(|known| known.peer == peer));
         self.table.retain(|_, node| node.peer != peer);
         self.homes.forget(peer);
         self.changed = true;
-        for index in 0..self.nodes.len() {
+        for (index, lost) in lost.into_iter().enumerate() {
             self.operation_target_died(index, peer);
+            if lost {
+                self.retry_soon(index);
+            }
         }
     }
 
