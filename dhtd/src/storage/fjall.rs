@@ -4,11 +4,11 @@
 //!
 //! - `put_batch` is one atomic batch with `PersistMode::Buffer`: in the journal file (page cache) before it is visible.
 //! - `sync` does not use `Database::persist`, because that holds the journal's lock while the disk works, and every `put_batch` would wait for
-//!   it. It calls `fdatasync` on an own handle of the active journal file instead ([`journal::Active`]).
+//!   it. It calls `fdatasync` on an own handle of the active journal file instead (`journal::Active`).
 //! - fjall's own back-pressure loops wait for background threads without noticing that those have died on a full disk. So `put_batch` waits
-//!   before it enters fjall, and notices ([`FjallEngine::wait_for_room`]).
+//!   before it enters fjall, and notices (`FjallEngine::wait_for_room`).
 //! - fjall cuts a journal silently at the first byte that it can't read, and deletes what it takes for half-created. So the journals and
-//!   the layout are checked before fjall gets to see them ([`journal`], [`layout`]); that needs a mark in every batch (about 50 bytes).
+//!   the layout are checked before fjall gets to see them (`journal`, `layout`); that needs a mark in every batch (about 50 bytes).
 
 mod journal;
 mod layout;

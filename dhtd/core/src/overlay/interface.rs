@@ -12,7 +12,7 @@ use crate::ring::{Id, PeerId};
 /// How the overlay is kept. Every default is DESIGN's (section 2) unless it says otherwise.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// v: how many nodes this peer hosts, in 1..=[`MAX_NODES`]. Default 16.
+    /// v: how many nodes this peer hosts, in 1..=[`MAX_NODES`](super::MAX_NODES). Default 16.
     pub nodes: u32,
     /// r: successor lists reach over at least max(r, k + 1) distinct other peers. Default 8.
     pub successors: usize,
@@ -130,7 +130,7 @@ pub enum Event {
     Joined(Ring),
     /// All nodes are members.
     Complete,
-    /// [`State::routes`] would give something new.
+    /// [`State::routes`](super::State::routes) would give something new.
     RoutesChanged,
     /// A peer is dead.
     PeerDied(PeerId),

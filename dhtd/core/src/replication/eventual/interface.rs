@@ -70,7 +70,7 @@ pub enum Output {
     Locate(Slot),
     /// Whether reads of the slot may be answered from here alone.
     Synced(Slot, bool),
-    /// Whether the copy of the slot has a basis: to be given back to [`State::new`] after a restart.
+    /// Whether the copy of the slot has a basis: to be given back to [`State::new`](super::State::new) after a restart.
     Basis(Slot, bool),
 }
 
