@@ -99,34 +99,38 @@ impl Postman {
     async fn run(mut self) {
         let mut stream: Option<Stream> = None;
         let mut letters = Vec::with_capacity(BATCH);
-        while self.letters.recv_many(&mut letters, BATCH).await > 0 {
-            let peer = letters.iter().rev().find_map(|letter| letter.receiver.as_ref().map(|peer| peer.id));
-            let request = self.request(&mut letters);
-            let open = match stream.take().filter(|stream| !stream.requests.is_closed()) {
-                Some(open) => Some(open),
-                None => self.connect(),
-            };
-            let Some(mut open) = open else { continue };
-            match self.deliver(&mut open, request).await {
-                Ok(()) => stream = Some(open),
-                Err(status) => {
-                    let report = Trouble { address: self.address.clone(), peer, status };
-                    drop(self.trouble.send(report).await);
-                    sleep(PAUSE).await;
+        // Who should be there, as the last message said.
+        let mut peer = None;
+        loop {
+            let failure = tokio::select! {
+                status = ended(&mut stream) => Some(status),
+                count = self.letters.recv_many(&mut letters, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    peer = letters.iter().rev().find_map(|letter| letter.receiver.as_ref().map(|peer| peer.id));
+                    let request = self.request(&mut letters);
+                    self.deliver(&mut stream, request).await.err()
                 }
+            };
+            if let Some(status) = failure {
+                stream = None;
+                drop(self.trouble.send(Trouble { address: self.address.clone(), peer, status }).await);
+                sleep(PAUSE).await;
             }
         }
     }
 
-    async fn deliver(&self, stream: &mut Stream, request: v1::ExchangeRequest) -> Result<(), Status> {
-        tokio::select! {
-            biased;
-            ended = &mut stream.end => Err(ended.unwrap_or_else(|_| Status::unavailable("the stream has ended"))),
-            sent = timeout(DELIVERY_TIME_OUT, stream.requests.send(request)) => match sent {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) => Err(Status::unavailable("the stream has ended")),
-                Err(_) => Err(Status::deadline_exceeded("the peer takes nothing")),
-            },
+    /// Puts a request into the stream, which is opened if need be. That it was put there does not mean that it arrives.
+    async fn deliver(&self, stream: &mut Option<Stream>, request: v1::ExchangeRequest) -> Result<(), Status> {
+        if stream.is_none() {
+            *stream = self.connect();
+        }
+        let Some(open) = stream else { return Err(Status::unavailable("no address that can be connected to")) };
+        match timeout(DELIVERY_TIME_OUT, open.requests.send(request)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(ended(stream).await),
+            Err(_) => Err(Status::deadline_exceeded("the peer takes nothing")),
         }
     }
 
@@ -162,6 +166,14 @@ impl Postman {
             sender: Some(sender),
             messages: letters.drain(..).map(|letter| wire::encode(&letter.body, letter.receiver.as_ref())).collect(),
         }
+    }
+}
+
+/// How the stream has ended; never, if there is none.
+async fn ended(stream: &mut Option<Stream>) -> Status {
+    match stream {
+        Some(stream) => (&mut stream.end).await.unwrap_or_else(|_| Status::unavailable("the stream has ended")),
+        None => std::future::pending().await,
     }
 }
 

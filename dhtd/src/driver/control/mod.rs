@@ -47,6 +47,10 @@ pub struct Control {
     joining: Vec<oneshot::Sender<Result<Ring, JoinError>>>,
     departing: Option<Departing>,
     expected_peers: usize,
+    /// When this peer began to look for its ring, and how often it has complained since.
+    looking: Option<(Instant, u32)>,
+    /// The last address that could not be reached.
+    unreached: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +95,8 @@ impl Control {
             joining: Vec::new(),
             departing: None,
             expected_peers: 0,
+            looking: None,
+            unreached: None,
         }
     }
 
@@ -289,6 +295,7 @@ impl Control {
         let Trouble { address, peer, status } = &trouble;
         if trouble.unreachable() {
             tracing::debug!(%address, message = status.message(), "cannot reach a peer");
+            self.unreached = Some(address.clone());
             if let Some(peer) = *peer {
                 self.overlay(overlay::Input::Unreachable(peer));
             }
@@ -329,9 +336,32 @@ impl Control {
         self.shared.phase.send_if_modified(|known| std::mem::replace(known, phase) != phase);
     }
 
+    /// Says every few seconds why this peer is not in its ring yet.
+    fn complain(&mut self) {
+        if self.overlay.phase() != Phase::Joining {
+            self.looking = None;
+            return;
+        }
+        let (since, complaints) = self.looking.get_or_insert_with(|| (Instant::now(), 0));
+        if since.elapsed() < COMPLAIN_EVERY * (*complaints + 1) {
+            return;
+        }
+        *complaints += 1;
+        let seconds = since.elapsed().as_secs();
+        match self.unreached.take() {
+            Some(address) => tracing::warn!(%address, seconds, "not in a ring yet: cannot reach a seed; trying on"),
+            None => tracing::warn!(
+                advertise = %self.overlay.me().address,
+                seconds,
+                "not in a ring yet: seeds take our messages, but no answer comes; can they reach us at this address?"
+            ),
+        }
+    }
+
     /// Keeps whom we know, if that has changed.
     fn save(&mut self) {
         self.set_timer(SAVE_EVERY, Timer::Save);
+        self.complain();
         let saved = self.overlay.saved();
         if saved == self.saved {
             return;
@@ -358,6 +388,9 @@ fn ring_name(ring: &Ring) -> String {
 
 /// Commands taken at once.
 const BATCH: usize = 256;
+
+/// How often a peer says that it is not in a ring yet. A guess.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// How soon after a change the known peers are on disk. A guess; losing the newest does little harm.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
