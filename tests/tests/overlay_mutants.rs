@@ -3,11 +3,11 @@
 //! | rule switched off | seeds of 0..150 that find it | kept | what they find |
 //! |---|---|---|---|
 //! | none | 0 | | |
-//! | `verify_candidate` | 6 | 7 | a list without a live entry |
-//! | `adopt_whole_list` | 150 | 1 | a list without a live entry, or no ideal ring |
-//! | `rectify_checks_predecessor` | 8 | 1 | a lookup names a wrong owner |
-//! | `busy_defers` | 2 | 55 | a lookup names a wrong owner |
-//! | `join_takes_list` | 120 | 1 | a list without a live entry |
+//! | `verify_candidate` | 10 | 6 | a list without a live entry |
+//! | `adopt_whole_list` | 150 | 0 | no ideal ring, or a list without a live entry |
+//! | `rectify_checks_predecessor` | 5 | 19 | a lookup names a wrong owner |
+//! | `busy_defers` | 1 | 38 | a lookup names a wrong owner |
+//! | `join_takes_list` | 112 | 1 | a list without a live entry |
 //!
 //! A change of the overlay changes what a seed does. If a kept one finds nothing any more, look for another.
 
@@ -95,22 +95,22 @@ fn with_all_rules_the_trouble_breaks_no_ring() {
 
 #[test]
 fn a_candidate_has_to_be_verified() {
-    is_needed(Rules { verify_candidate: false, ..ALL }, 7, "has no live successor");
+    is_needed(Rules { verify_candidate: false, ..ALL }, 6, "has no live successor");
 }
 
 #[test]
 fn a_list_has_to_be_adopted_as_a_whole() {
-    is_needed(Rules { adopt_whole_list: false, ..ALL }, 1, "has no live successor");
+    is_needed(Rules { adopt_whole_list: false, ..ALL }, 0, "not ideal");
 }
 
 #[test]
 fn a_predecessor_may_only_give_way_to_a_closer_one() {
-    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 1, "wrong owner");
+    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 19, "wrong owner");
 }
 
 #[test]
 fn a_busy_node_must_not_show_its_lists() {
-    is_needed(Rules { busy_defers: false, ..ALL }, 55, "wrong owner");
+    is_needed(Rules { busy_defers: false, ..ALL }, 38, "wrong owner");
 }
 
 #[test]

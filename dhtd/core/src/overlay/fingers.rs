@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{lookup::Asker, peer::Node, state::State};
+use super::{interface::Routing, lookup::Asker, peer::Node, state::State};
 use crate::ring::{Id, between};
 
 /// The distinct fingers of one node.
@@ -71,8 +71,10 @@ impl State {
                 state.fingers.complete = true;
             }
         }
-        // A newcomer does not wait a round for each.
-        if !state.fingers.complete && state.fingers.next == bit.wrapping_sub(1) {
+        // A newcomer does not wait a round for each. Where lookups need them, they are renewed in pairs: a finger that
+        // has died unnoticed costs a lookup a time-out.
+        let pair = self.config.routing == Routing::Fingers && !bit.is_multiple_of(2);
+        if (pair || !state.fingers.complete) && state.fingers.next == bit.wrapping_sub(1) {
             self.fix_fingers(index);
         }
     }
