@@ -157,8 +157,7 @@ fn overlay_of(state: &overlay::State) -> OverlayResponse {
         fingers: state.fingers().map(|(bit, finger)| v1::Finger { bit, node: Some(node(&finger)) }).collect(),
     });
     let me = v1::KnownPeer { peer: Some(wire::peer(state.me())), alive: true, round_trip_us: 0 };
-    // Who has never joined, or is only just starting again, is no peer of the ring.
-    let in_ring = state.peers().filter(|known| known.health != Health::Gone && known.peer.nodes > 0);
+    let in_ring = state.peers().filter(|known| known.health != Health::Gone && known.was_member());
     let others = in_ring.map(|known| v1::KnownPeer {
         peer: Some(wire::peer(&known.peer)),
         alive: known.health.usable(),

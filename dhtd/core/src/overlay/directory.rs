@@ -42,6 +42,8 @@ pub struct Known {
     /// The last completed round trip, or when it began to be watched.
     last_answer: Duration,
     watched: bool,
+    /// It was a member at some time, in this incarnation or an earlier one.
+    was_member: bool,
     /// When it was last asked whether it is dead after all.
     last_call: Duration,
 }
@@ -151,7 +153,8 @@ impl Directory {
         };
         if peer.incarnation > known.peer.incarnation {
             // A restarted peer has a history of its own: nothing measured or concluded before holds for it.
-            *known = Known { watched: false, ..Known::new(peer.clone()) };
+            let was_member = known.was_member || peer.nodes > 0;
+            *known = Known { was_member, ..Known::new(peer.clone()) };
             return Learned::Newcomer;
         }
         let Peer { nodes, leaving, .. } = known.peer;
@@ -163,6 +166,7 @@ impl Directory {
             return Learned::Nothing;
         }
         known.peer.nodes = nodes.max(peer.nodes);
+        known.was_member |= peer.nodes > 0;
         known.peer.leaving |= peer.leaving;
         Learned::More
     }
@@ -267,6 +271,12 @@ impl Health {
 }
 
 impl Known {
+    /// It is, or was, of the ring; others only knock at its door.
+    #[must_use]
+    pub fn was_member(&self) -> bool {
+        self.was_member
+    }
+
     /// Smoothed round-trip time; zero until measured.
     #[must_use]
     pub fn round_trip(&self) -> Duration {
@@ -275,6 +285,7 @@ impl Known {
 
     fn new(peer: Peer) -> Self {
         Self {
+            was_member: peer.nodes > 0,
             peer,
             health: Health::Unproven,
             round_trip: None,

@@ -173,7 +173,8 @@ impl State {
 
     /// A member that once knew others and now has none.
     pub(super) fn is_island(&self) -> bool {
-        let mut others = self.directory.iter().filter(|known| known.health != Health::Gone).peekable();
+        let members = self.directory.iter().filter(|known| known.health != Health::Gone && known.was_member());
+        let mut others = members.peekable();
         others.peek().is_some() && !others.any(|known| known.health.usable() && known.peer.nodes > 0)
     }
 

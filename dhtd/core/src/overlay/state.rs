@@ -166,7 +166,7 @@ impl State {
     /// What to keep on disk.
     #[must_use]
     pub fn saved(&self) -> Option<Saved> {
-        let peers = self.directory.iter().filter(|known| known.health != Health::Gone);
+        let peers = self.directory.iter().filter(|known| known.health != Health::Gone && known.was_member());
         let peers = peers.map(|known| known.peer.clone()).collect();
         self.ring.map(|ring| Saved { ring, peers, seeds: self.seeds.clone() })
     }
