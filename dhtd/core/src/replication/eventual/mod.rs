@@ -149,8 +149,10 @@ impl State {
         replica.asked.retain(|peer, _| after.contains(peer));
         replica.group = group;
         replica.since = now;
-        replica.fresh = if before.contains(&me) { &after - &before } else { after.clone() };
-        if !before.contains(&me) || !before.is_subset(&after) {
+        // It stays a newcomer until it has taken everyone in, however often the group changes meanwhile.
+        replica.newcomer |= !before.contains(&me);
+        replica.fresh = if replica.newcomer { after.clone() } else { &after - &before };
+        if replica.newcomer || !before.is_subset(&after) {
             // A newcomer knows nothing; and whoever has left may have told its last writes to some members only.
             replica.set_synced(slot, false, &mut self.outputs);
             replica.merged.clear();

@@ -20,6 +20,8 @@ pub(super) struct Replica {
     /// Members that came into the group with its last change: nothing is sent to them before the group has settled.
     pub(super) fresh: BTreeSet<PeerId>,
     pub(super) synced: bool,
+    /// It has not been synced since this peer came into the group.
+    pub(super) newcomer: bool,
     /// The copy has everything that was ever acknowledged, but for what the other members may have since.
     pub(super) basis: bool,
     /// Members whose content has been taken in.
@@ -63,13 +65,13 @@ impl Replica {
         outputs: &mut Vec<Output>,
     ) -> Vec<PeerId> {
         // Who is new to the group has nothing that the others lack; but a newcomer itself needs all of them.
-        let newcomer = self.group.as_ref().is_some_and(|group| group.iter().all(|peer| self.fresh.contains(peer)));
-        let needed = |peer: &&PeerId| newcomer || !self.fresh.contains(*peer);
+        let needed = |peer: &&PeerId| self.newcomer || !self.fresh.contains(*peer);
         let complete = others.iter().filter(needed).all(|peer| self.merged.contains(peer));
         // If all who had a basis are lost, what is left is all there is.
         let forlorn = now.saturating_sub(self.since) >= config.lonely;
         if !self.synced && complete && (self.basis || forlorn) {
             self.set_basis(slot, true, outputs);
+            self.newcomer = false;
             self.set_synced(slot, true, outputs);
             self.next_compare = now + config.compare_every;
         }
