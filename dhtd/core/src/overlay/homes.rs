@@ -146,16 +146,21 @@ pub struct Routes {
 impl Routes {
     pub(super) fn new(state: &State) -> Self {
         let usable = state.directory.iter().filter(|known| known.health.usable());
-        let peers = usable.map(|known| (known.peer.id, known.peer.clone())).chain([(state.me.id, state.me.clone())]);
-        let mut routes = Self {
-            me: state.me.clone(),
-            ring: state.ring,
-            homes: Vec::new(),
-            slots: Vec::new(),
-            peers: peers.collect(),
-        };
-        if let Some(ring) = state.ring {
-            routes.assign_slots(state, ring.slot_bits);
+        let peers = usable.map(|known| known.peer.clone());
+        Self::assemble(state.me.clone(), state.ring, peers, |point| state.home(point))
+    }
+
+    /// A picture made of its parts: this peer, its ring, the other peers, and who should hold an identifier.
+    pub fn assemble<'a>(
+        me: Peer,
+        ring: Option<Ring>,
+        others: impl IntoIterator<Item = Peer>,
+        home: impl Fn(Id) -> Option<&'a Home>,
+    ) -> Self {
+        let peers = others.into_iter().chain([me.clone()]).map(|peer| (peer.id, peer)).collect();
+        let mut routes = Self { me, ring, homes: Vec::new(), slots: Vec::new(), peers };
+        if let Some(ring) = ring {
+            routes.assign_slots(ring.slot_bits, home);
         }
         routes
     }
@@ -163,7 +168,7 @@ impl Routes {
     /// A picture of a peer that is in no ring.
     #[must_use]
     pub fn outside(me: Peer) -> Self {
-        Self { peers: BTreeMap::from([(me.id, me.clone())]), me, ring: None, homes: Vec::new(), slots: Vec::new() }
+        Self::assemble(me, None, [], |_| None)
     }
 
     /// The peers that should hold a slot, the owner's first; `None` if this peer does not know.
@@ -197,10 +202,10 @@ impl Routes {
         self.ring.map(|ring| ring.slot_bits)
     }
 
-    fn assign_slots(&mut self, state: &State, bits: SlotBits) {
+    fn assign_slots<'a>(&mut self, bits: SlotBits, home: impl Fn(Id) -> Option<&'a Home>) {
         let mut places: BTreeMap<Id, u32> = BTreeMap::new();
         for slot in bits.iter() {
-            let Some(home) = state.home(bits.point(slot)) else {
+            let Some(home) = home(bits.point(slot)) else {
                 self.slots.push(None);
                 continue;
             };

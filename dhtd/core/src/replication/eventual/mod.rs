@@ -29,6 +29,8 @@ use std::{
 
 mod interface;
 mod replica;
+#[cfg(test)]
+mod tests;
 
 pub use interface::{Config, Digests, Holding, Input, Message, Output, Timer};
 
