@@ -125,7 +125,7 @@ impl Peer {
     /// # Panics
     /// If it does not serve: its log is in the message.
     pub fn start(&mut self) {
-        let mut child = Command::new(dhtd())
+        let mut child = Command::new(binary("dhtd"))
             .args(["run", "--stop-with-stdin", "--listen", &self.address, "--data-dir"])
             .arg(&self.dir)
             .args(&self.args)
@@ -190,22 +190,33 @@ impl Drop for Peer {
     }
 }
 
-/// The daemon's binary, built if need be: cargo builds only libraries for the tests of another package.
-fn dhtd() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
+/// Runs `dhtctl` against a peer and returns what it printed on standard output.
+///
+/// # Panics
+/// If it fails: its messages are in the panic's.
+pub fn dhtctl(peer: &str, args: &[&str]) -> Vec<u8> {
+    let output = Command::new(binary("dhtctl")).args(["--peer", peer]).args(args).output().expect("dhtctl was built");
+    assert!(output.status.success(), "dhtctl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// A binary of the workspace, built if need be: cargo builds only libraries for the tests of another package.
+fn binary(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
         let test = std::env::current_exe().expect("a test is a program");
-        let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+        let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build
-            .args(["build", "--quiet", "--locked", "--workspace", "--bin", "dhtd"])
+            .args(["build", "--quiet", "--locked", "--workspace", "--bin", "dhtd", "--bin", "dhtctl"])
             .env("CARGO_TARGET_DIR", folder.parent().expect("target"));
         if folder.ends_with("release") {
             build.arg("--release");
         }
-        assert!(build.status().is_ok_and(|status| status.success()), "dhtd can't be built");
-        folder.join("dhtd")
-    })
+        assert!(build.status().is_ok_and(|status| status.success()), "the binaries can't be built");
+        folder
+    });
+    folder.join(name)
 }
 
 /// Far more than anything takes on a busy machine.

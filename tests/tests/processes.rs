@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dht_tests::process::Ring;
+use dht_tests::process::{Ring, dhtctl};
 use dhtctl::Client;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -110,4 +110,20 @@ async fn a_peer_that_departs_hands_everything_over_and_ends() {
     let took = ring.whole(1000, 1).await;
     assert!(took < Duration::from_secs(60));
     read_all(&client, &keys).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_documents_come_out_byte_for_byte_as_they_went_in() {
+    let ring = Ring::start(5, &[], &["--nodes", "4"]).await;
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/data/debian-packages.jsonl");
+    let sorted = |text: &[u8]| {
+        let mut lines: Vec<Vec<u8>> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let documents = sorted(&std::fs::read(sample).expect("it is checked in"));
+    dhtctl(&ring.peers[0].address, &["import", sample, "--key-field", "_id"]);
+    for peer in &ring.peers {
+        assert_eq!(sorted(&dhtctl(&peer.address, &["export", "--values-only"])), documents);
+    }
 }
