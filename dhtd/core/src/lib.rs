@@ -11,6 +11,8 @@
 //! - [`replication`]: how slots are kept equal at the peers that should hold them.
 //! - [`record`], [`hlc`]: what is stored, and what orders it.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod hlc;
 pub mod overlay;
 pub mod record;
