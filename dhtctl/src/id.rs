@@ -1,61 +1,15 @@
-//! Identifiers of the circle, as far as a client needs them.
-//!
-//! This is the one place in the client that does arithmetic on identifiers; `dht_core::ring` can take its place.
+//! Identifiers of the circle as a client meets them: bytes from the wire, and text for people.
 
-use std::fmt;
+pub use dht_core::ring::Id;
 
-/// A place on the identifier circle: 160 bits, big-endian.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id([u8; 20]);
-
-impl Id {
-    /// The identifier in `bytes`; none unless they are 20.
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
-    /// The bytes, most significant first.
-    pub fn as_bytes(&self) -> &[u8; 20] {
-        &self.0
-    }
-
-    /// Where it is on the circle, from 0 to (just) 1.
-    pub fn place(self) -> f64 {
-        fraction(self.0)
-    }
-
-    /// The share of the circle in the clockwise interval (`from`, `self`]; all of it if they are the same.
-    pub fn share_from(self, from: Self) -> f64 {
-        if self == from {
-            return 1.0;
-        }
-        let mut difference = [0; 20];
-        let mut borrow = false;
-        for i in (0..20).rev() {
-            let (byte, first) = self.0[i].overflowing_sub(from.0[i]);
-            let (byte, second) = byte.overflowing_sub(u8::from(borrow));
-            difference[i] = byte;
-            borrow = first || second;
-        }
-        fraction(difference)
-    }
-
-    /// The first eight hex digits.
-    pub fn short(&self) -> String {
-        short_hex(&self.0)
-    }
+/// The identifier in `bytes`; none unless they are 20.
+pub fn from_slice(bytes: &[u8]) -> Option<Id> {
+    bytes.try_into().ok().map(Id::new)
 }
 
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
-}
-
-impl fmt::Debug for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Id({})", self.short())
-    }
+/// The share of the circle in the clockwise interval (`from`, `to`]; all of it if they are the same.
+pub fn share(from: Id, to: Id) -> f64 {
+    if from == to { 1.0 } else { from.distance_to(to).as_fraction() }
 }
 
 /// `bytes` in hex.
@@ -77,11 +31,6 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     pairs.remainder().is_empty().then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-/// `bytes` as a fraction of 2^160. An f64 holds 53 bits, so the lowest ones don't count.
-fn fraction(bytes: [u8; 20]) -> f64 {
-    bytes.iter().rev().fold(0.0, |low, byte| (low + f64::from(*byte)) / 256.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,16 +38,16 @@ mod tests {
     fn id(first: u8) -> Id {
         let mut bytes = [0; 20];
         bytes[0] = first;
-        Id(bytes)
+        Id::new(bytes)
     }
 
     #[test]
     fn shares_of_consecutive_nodes_sum_to_the_circle() {
         let nodes = [id(3), id(64), id(200)];
-        let total: f64 = (0..3).map(|i| nodes[i].share_from(nodes[(i + 2) % 3])).sum();
+        let total: f64 = (0..3).map(|i| share(nodes[(i + 2) % 3], nodes[i])).sum();
         assert!((total - 1.0).abs() < 1e-12);
-        assert!((nodes[0].share_from(nodes[2]) - 59.0 / 256.0).abs() < 1e-12, "wraps around zero");
-        assert!((id(7).share_from(id(7)) - 1.0).abs() < f64::EPSILON, "a single node has the whole circle");
+        assert!((share(nodes[2], nodes[0]) - 59.0 / 256.0).abs() < 1e-12, "wraps around zero");
+        assert!((share(id(7), id(7)) - 1.0).abs() < f64::EPSILON, "a single node has the whole circle");
     }
 
     #[test]

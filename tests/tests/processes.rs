@@ -107,8 +107,7 @@ async fn a_peer_that_departs_hands_everything_over_and_ends() {
     assert!(ring.peers[2].wait());
     read_all(&client, &keys).await;
     ring.ideal(3).await;
-    let took = ring.whole(1000, 1).await;
-    assert!(took < Duration::from_secs(60));
+    ring.whole(1000, 1).await;
     read_all(&client, &keys).await;
 }
 

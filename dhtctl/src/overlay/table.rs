@@ -5,10 +5,7 @@ use std::fmt::Write as _;
 use dhtd_proto::v1::Node;
 
 use super::{RingView, Shape, mode_name, phase_name};
-use crate::{
-    grid::grid,
-    id::{Id, short_hex},
-};
+use crate::{grid::grid, id::short_hex};
 
 /// How many disagreements the summary spells out.
 const MAX_LISTED: usize = 5;
@@ -53,8 +50,8 @@ pub fn overlay_table_with(view: &RingView, columns: Columns) -> String {
 fn peer_rows(view: &RingView) -> String {
     let rows = view.peers.iter().map(|peer| {
         vec![
-            peer.first.map_or_else(|| "-".into(), |id| percent(id.place())),
-            peer.first.map_or_else(|| "-".into(), |id| id.short()),
+            peer.first.map_or_else(|| "-".into(), |id| percent(id.as_fraction())),
+            peer.first.map_or_else(|| "-".into(), |id| short_hex(id.as_bytes())),
             short_hex(&peer.peer.id),
             peer.peer.address.clone(),
             peer.joined.to_string(),
@@ -75,8 +72,8 @@ fn node_rows(view: &RingView, columns: Columns) -> String {
     }
     let rows = view.places.iter().map(|place| {
         let mut row = vec![
-            percent(place.id.place()),
-            place.id.short(),
+            percent(place.id.as_fraction()),
+            short_hex(place.id.as_bytes()),
             short_hex(&place.node.peer_id),
             place.node.address.clone(),
             place.node.index.to_string(),
@@ -114,8 +111,9 @@ fn summary(view: &RingView) -> String {
         Shape::NotIdeal(wrong) => {
             _ = writeln!(text, "; the ring is not ideal: {} wrong", count(wrong.len(), "neighbour"));
             for disagreement in wrong.iter().take(MAX_LISTED) {
-                let named = disagreement.named.map_or_else(|| "no".into(), |id| Id::short(&id));
-                let (node, expected) = (disagreement.node.short(), disagreement.expected.short());
+                let named = disagreement.named.map_or_else(|| "no".into(), |id| short_hex(id.as_bytes()));
+                let (node, expected) =
+                    (short_hex(disagreement.node.as_bytes()), short_hex(disagreement.expected.as_bytes()));
                 _ = writeln!(text, "  {node} names {named} as its {}, not {expected}", disagreement.neighbour);
             }
             if wrong.len() > MAX_LISTED {

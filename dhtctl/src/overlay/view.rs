@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dhtd_proto::v1::{Finger, KnownPeer, Mode, Node, OverlayResponse, Peer, PeerPhase, Ring};
 
-use crate::id::Id;
+use crate::id::{Id, from_slice, share};
 
 /// A ring as its peers described it.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +114,7 @@ impl RingView {
         places.dedup_by_key(|place| place.id);
         for i in 0..places.len() {
             let before = places[(i + places.len() - 1) % places.len()].id;
-            places[i].share = places[i].id.share_from(before);
+            places[i].share = share(before, places[i].id);
             if let Some(peer) = peers.get_mut(&places[i].node.peer_id) {
                 peer.share += places[i].share;
                 peer.first.get_or_insert(places[i].id);
@@ -144,7 +144,7 @@ impl RingView {
             for (neighbour, named, expected) in
                 [("successor", successor, after), ("predecessor", place.predecessor.as_ref(), before)]
             {
-                let id = named.and_then(|node| Id::from_slice(&node.id));
+                let id = named.and_then(|node| from_slice(&node.id));
                 let hidden = named.is_some_and(|node| self.is_silent(node));
                 if id != Some(expected) && !hidden && !(alone && named.is_none()) {
                     wrong.push(Disagreement { node: place.id, neighbour, named: id, expected });
@@ -195,7 +195,7 @@ fn joined_places(answer: &OverlayResponse) -> Option<Vec<Place>> {
         .map(|state| {
             let node = state.node.clone()?;
             Some(Place {
-                id: Id::from_slice(&node.id)?,
+                id: from_slice(&node.id)?,
                 node,
                 share: 0.0,
                 predecessor: state.predecessor.clone(),
@@ -258,7 +258,7 @@ mod tests {
         let view = RingView::new(None, answers, vec![], vec![]);
         let Shape::NotIdeal(wrong) = view.shape() else { panic!("{:?}", view.shape()) };
         assert_eq!(wrong.len(), 1);
-        assert_eq!((wrong[0].neighbour, wrong[0].expected.place()), ("successor", 0.5));
+        assert_eq!((wrong[0].neighbour, wrong[0].expected.as_fraction()), ("successor", 0.5));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use dhtd_proto::v1;
 use thiserror::Error;
 
-use crate::{driver::shards::ShardError, storage::EngineError, transport::CallError};
+use crate::{driver::shards::ShardError, storage::EngineError, transport::CallError, wire::Malformed};
 
 /// An operation that failed. Each says whether anything has changed.
 #[derive(Clone, Debug, Error)]
@@ -59,6 +59,9 @@ pub enum OperationError {
     /// The disk or the store of the replica; nothing has changed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Another peer sent what makes no sense; nothing has changed.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     /// The peer is stopping; nothing has changed.
     #[error("this peer is stopping")]
     Stopping,

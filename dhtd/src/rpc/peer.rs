@@ -152,7 +152,7 @@ fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &mpsc::S
         tokio::spawn(async move {
             let reply = match call {
                 Some(call) => answer(&coordinator, call).await.unwrap_or_else(|error| Reply::Failure(error.into())),
-                None => Reply::Failure(OperationError::NoReplica.into()),
+                None => Reply::Failure(OperationError::from(Malformed("a call that asks for nothing")).into()),
             };
             let _ = replies.send(Ok(CallResponse { replies: vec![PeerReply { tag, reply: Some(reply) }] })).await;
         });
@@ -171,7 +171,7 @@ async fn take_in(coordinator: &Coordinator, pushes: Vec<PeerCall>) -> Vec<PeerRe
                 records.extend(decoded);
                 outcomes.insert(tag, None);
             }
-            Err(_) => drop(outcomes.insert(tag, Some(OperationError::BadKey { bytes: 0 }.into()))),
+            Err(malformed) => drop(outcomes.insert(tag, Some(OperationError::from(malformed).into()))),
         }
     }
     let failure = coordinator.take_in(records).await.err().map(v1::Failure::from);

@@ -46,7 +46,7 @@ impl From<OperationError> for v1::Failure {
 
 impl From<Malformed> for Status {
     fn from(error: Malformed) -> Self {
-        status(Code::InvalidArgument, "MALFORMED_MESSAGE", error.to_string())
+        OperationError::Malformed(error).into()
     }
 }
 
@@ -112,6 +112,7 @@ fn verdict(error: &OperationError) -> Verdict {
         OperationError::Engine(EngineError::Io { .. } | EngineError::InUse | EngineError::Invalid { .. }) => {
             Verdict(Code::Internal, "STORE_FAILED")
         }
+        OperationError::Malformed(_) => Verdict(Code::InvalidArgument, "MALFORMED_MESSAGE"),
         OperationError::Stopping => Verdict(Code::Unavailable, "STOPPING"),
         OperationError::Remote(_) => Verdict(Code::Unknown, "REMOTE"),
     }

@@ -140,7 +140,7 @@ impl PeerRowJson {
             peer: PeerJson::new(&view.peer),
             phase: phase_name(view.phase),
             first_node: view.first.map(|id| id.to_string()),
-            place: view.first.map(Id::place),
+            place: view.first.map(Id::as_fraction),
             nodes: view.joined,
             share: view.share,
         }
@@ -162,7 +162,7 @@ impl NodeRowJson {
     fn new(place: &Place) -> Self {
         Self {
             node: NodeJson::new(&place.node),
-            place: place.id.place(),
+            place: place.id.as_fraction(),
             share: place.share,
             predecessor: place.predecessor.as_ref().map(NodeJson::new),
             successors: place.successors.iter().map(NodeJson::new).collect(),

@@ -26,7 +26,7 @@ pub enum Health {
     },
     /// It did not answer the second probe either. Its nodes are in no list until it speaks again.
     Dead,
-    /// It has said goodbye, or was dead when it was last heard of as leaving.
+    /// It has said goodbye. Only a newer incarnation brings it back.
     Gone,
 }
 
