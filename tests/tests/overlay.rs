@@ -2,21 +2,14 @@
 //!
 //! A failing seed is printed. To replay one seed of any test: `DHT_SEED=17 cargo test --test overlay the_claim`.
 
-use std::ops::Range;
+mod seeds;
 
 use dht_core::overlay::{Input, Phase};
 use dht_tests::sim::{
     World, WorldConfig,
     scenario::{self, Churn, Outcome, SECOND, become_ideal, some_member},
 };
-
-/// Runs the seeds, or the one that is asked for; all that fail are printed.
-fn for_seeds<T>(seeds: Range<u64>, run: impl Fn(u64) -> Result<T, scenario::Failure>) {
-    let asked = std::env::var("DHT_SEED").ok().map(|seed| seed.parse::<u64>().expect("DHT_SEED is a number"));
-    let seeds = asked.map_or(seeds, |seed| seed..seed + 1);
-    let failures: Vec<String> = seeds.filter_map(|seed| run(seed).err()).map(|failure| failure.to_string()).collect();
-    assert!(failures.is_empty(), "replay one with DHT_SEED=<seed>\n{}", failures.join("\n"));
-}
+use seeds::for_seeds;
 
 fn config(seed: u64, nodes: u32) -> WorldConfig {
     let mut config = WorldConfig::new(seed);

@@ -14,6 +14,16 @@ pub struct Rules {
     pub busy_defers: bool,
     /// A joiner starts with the successor list of its predecessor, not with one successor.
     pub join_takes_list: bool,
+    /// A replica answers alone only if its copy has a basis: those that come into a group together agree on nothing,
+    /// and would deny what the holders before them have yet to hand over.
+    pub basis_before_synced: bool,
+    /// When a group loses a member, nobody answers alone before the others have compared: the lost one may have told
+    /// its last writes to some of them only.
+    pub loss_ends_synced: bool,
+    /// Whoever comes into a group stays a newcomer until it has taken in all others, however often the group changes.
+    pub newcomer_until_synced: bool,
+    /// A holder outside the group lets go of a slot only as all members have it, not as it is by then.
+    pub drop_as_compared: bool,
 }
 
 impl Rules {
@@ -24,5 +34,9 @@ impl Rules {
         rectify_checks_predecessor: true,
         busy_defers: true,
         join_takes_list: true,
+        basis_before_synced: true,
+        loss_ends_synced: true,
+        newcomer_until_synced: true,
+        drop_as_compared: true,
     };
 }

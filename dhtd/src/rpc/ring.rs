@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use bytes::Bytes;
 use dht_core::{
     overlay::{self, Health, Lookup, Node, Peer, Phase},
-    replication::eventual::Digests,
+    replication::{digest::SlotDigest, eventual::Digests},
     ring::{Id, PeerId},
 };
 use dhtd_proto::v1::{
@@ -93,7 +93,9 @@ impl RingApi {
         };
         let (me, ring, phase, syncing, transfers) = self.control.inspect(look).await.ok_or_else(status::stopping)?;
         let shards = self.shared.shards.get();
-        let held: Vec<_> = shards.map(|shards| shards.table().held().collect()).unwrap_or_default();
+        let table = shards.map(|shards| shards.table());
+        let held: Vec<SlotDigest> =
+            table.into_iter().flat_map(|table| table.held().map(|slot| table.digest(slot))).collect();
         let routes = self.shared.routes.load_full();
         let own =
             routes.own_slots().filter(|slot| shards.is_some_and(|shards| shards.table().digest(*slot).is_empty()));
@@ -105,7 +107,7 @@ impl RingApi {
             uptime_seconds: self.started.elapsed().as_secs(),
             slots_held: count(held.len() + own.count()),
             slots_syncing: count(syncing),
-            keys: held.iter().map(|(_, digest)| digest.values).sum(),
+            keys: held.iter().map(|digest| digest.values).sum(),
             disk_bytes: shards.map_or(0, |shards| shards.disk_bytes()),
             transfers: count(transfers),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -14,7 +14,7 @@ use std::{
 
 type Map = BTreeMap<Bytes, Bytes>;
 
-/// An [`Engine`] without a disk. Cloning is not offered: share it by `Arc`, crash it in place.
+/// An [`Engine`] without a disk. Share it by `Arc`, crash it in place; a clone is a second disk with the same content.
 ///
 /// A simulated restart after a loss of power is `engine.crash(rng.random_range(0..=engine.unsynced()))`; after `kill -9`, which
 /// loses nothing that was handed to the operating system, it is `engine.crash(engine.unsynced())`.
@@ -23,7 +23,7 @@ pub struct MemoryEngine {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     /// What readers see: `durable` plus every accepted batch of `unsynced`.
     visible: Tables,
@@ -94,6 +94,12 @@ impl MemoryEngine {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No method can panic half-way through a change, so a poisoned lock holds a valid state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for MemoryEngine {
+    fn clone(&self) -> Self {
+        Self { state: Mutex::new(self.lock().clone()) }
     }
 }
 

@@ -3,6 +3,9 @@
 
 mod answers;
 mod checks;
+mod data;
+mod delivery;
+mod host;
 mod net;
 pub mod paper;
 mod queue;
@@ -10,5 +13,7 @@ pub mod scenario;
 mod world;
 
 pub use answers::Answers;
+pub use data::{Data, DataConfig, Promises, Store};
+pub use host::Host;
 pub use net::Net;
-pub use world::{Host, Maintenance, World, WorldConfig};
+pub use world::{Maintenance, World, WorldConfig};

@@ -5,6 +5,10 @@ use std::time::Duration;
 use dht_core::ring::Id;
 use rand::RngExt;
 
+mod shaken;
+
+pub use shaken::{Shaking, shaken};
+
 use super::{World, WorldConfig};
 
 /// A second of virtual time.

@@ -134,6 +134,12 @@ impl Directory {
         self.known.values().filter(member).take(enough).count()
     }
 
+    /// The members that have answered this peer since then.
+    pub(super) fn members_heard(&self, since: Duration) -> impl Iterator<Item = &Peer> {
+        let heard = move |known: &&Known| known.health == Health::Alive && known.last_answer >= since;
+        self.known.values().filter(heard).map(|known| &known.peer).filter(|peer| peer.nodes > 0)
+    }
+
     /// The first living peer from a place on in the order of their names, which is random, unless all are dead.
     pub(super) fn alive_from(&self, place: PeerId) -> Option<PeerId> {
         let from_place = self.known.range(place..).chain(self.known.range(..place));

@@ -41,8 +41,8 @@ impl State {
     }
 
     /// A restarted peer joins again through the peers it knew: to the ring it is a new member. If they were all
-    /// stopped together, somebody has to be the first: each waits for a random time and then starts alone, and those
-    /// who still wait join it. Rings that start at the same moment merge.
+    /// stopped together, somebody has to be the first: each calls everyone, waits for a random time and then starts
+    /// alone, and those who still wait join it. Rings that start at the same moment merge.
     pub(super) fn resume(&mut self, saved: Saved) {
         self.ring = Some(saved.ring);
         self.seeds = saved.seeds;
@@ -50,6 +50,7 @@ impl State {
         let seeds: Vec<Arc<str>> = saved.peers.iter().map(|peer| peer.address.clone()).collect();
         let wait = RESUME_WAIT.mul_f64(self.random.random_range(1.0..2.0));
         let wait = if seeds.is_empty() { Duration::ZERO } else { wait };
+        self.call_everyone();
         self.start_joining(seeds, true);
         self.set_timer(wait, Timer::GiveUpResume);
     }
@@ -68,10 +69,13 @@ impl State {
         self.set_timer(first, Timer::Reconcile);
     }
 
-    /// The next seed to ask for the way in.
+    /// The next seed to ask for the way in: of the members that have answered, if there are any.
     pub(super) fn next_seed(&mut self) -> Option<Arc<str>> {
         let joining = self.joining.as_mut()?;
-        let seed = joining.seeds.get(joining.next_seed % joining.seeds.len().max(1))?.clone();
+        let since = self.now.saturating_sub(ANSWER_HOLDS);
+        let answered: Vec<&Arc<str>> = self.directory.members_heard(since).map(|peer| &peer.address).collect();
+        let seeds = if answered.is_empty() { joining.seeds.iter().collect() } else { answered };
+        let seed = Arc::clone(seeds.get(joining.next_seed % seeds.len().max(1))?);
         joining.next_seed += 1;
         Some(seed)
     }
@@ -122,15 +126,22 @@ impl State {
         self.changed = true;
     }
 
-    /// Nobody of the ring is there: start alone. Whoever comes back finds us.
+    /// No member of the ring is there: start alone. Whoever comes back finds us.
     pub(super) fn give_up_resume(&mut self) {
-        if self.me.nodes == 0 && self.joining.as_ref().is_some_and(|joining| joining.resumes) {
-            self.asked.clear();
-            if let Some(ring) = self.ring {
-                self.event(Event::Joined(ring));
-            }
-            self.become_whole();
+        if self.me.nodes > 0 || self.joining.as_ref().is_none_or(|joining| !joining.resumes) {
+            return;
         }
+        let since = self.now.saturating_sub(ANSWER_HOLDS);
+        if self.directory.members_heard(since).next().is_some() {
+            // Somebody is: the way in only takes longer. But they may stop, too.
+            self.call_everyone();
+            return self.set_timer(RESUME_WAIT, Timer::GiveUpResume);
+        }
+        self.asked.clear();
+        if let Some(ring) = self.ring {
+            self.event(Event::Joined(ring));
+        }
+        self.become_whole();
     }
 
     /// Makes a ring of the own nodes alone.
@@ -207,7 +218,7 @@ impl State {
         }
     }
 
-    /// An island asks everyone it ever knew.
+    /// Asks everyone it ever knew whether they are there.
     fn call_everyone(&mut self) {
         let everyone: Vec<PeerId> = self.directory.iter().map(|known| known.peer.id).collect();
         everyone.into_iter().for_each(|peer| self.ping_once(peer));
@@ -246,3 +257,6 @@ impl State {
 /// How long a restarted peer looks for its ring at least, and half of what it does at most, before it starts alone. A
 /// guess: long enough for processes that are started together.
 const RESUME_WAIT: Duration = Duration::from_secs(1);
+
+/// A member that has answered a peer on its way in counts as there for that long: until the second call after.
+const ANSWER_HOLDS: Duration = Duration::from_secs(2);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use dht_core::{
+    Rules,
     overlay::{self, Destination, Lookup, LookupFailed, Phase, Ring, Saved},
     replication::eventual,
     ring::{Id, Slot},
@@ -206,14 +207,13 @@ impl Control {
         });
         match opened {
             Ok((shards, bases)) => {
-                let held: Vec<Slot> = shards.table().held().map(|(slot, _)| slot).collect();
                 let bases = if founds { ring.slot_bits.iter().collect() } else { bases };
                 let notes: Vec<(Slot, bool)> = bases.iter().map(|slot| (*slot, true)).collect();
                 note_bases(&shards, &notes);
                 drop(self.shared.shards.set(Arc::new(shards)));
                 let routes = Arc::new(self.overlay.routes());
                 let (config, expected) = (self.replication_config.clone(), self.expected_peers);
-                let mut replication = eventual::State::new(config, routes, expected, held, bases);
+                let mut replication = eventual::State::new(config, Rules::ALL, routes, expected, bases);
                 let outputs = replication.start(self.started.elapsed());
                 self.replication = Some(replication);
                 outputs.into_iter().for_each(|output| self.replicate(output));

@@ -34,12 +34,6 @@ impl SlotTable {
         }
     }
 
-    /// The slots of which something is held.
-    pub fn held(&self) -> impl Iterator<Item = (Slot, SlotDigest)> {
-        let all = (0u32..).map(Slot).zip(&self.slots).map(|(slot, (digest, _))| (slot, lock(digest)));
-        all.filter(|(_, digest)| !digest.is_empty())
-    }
-
     pub(super) fn update(&self, slot: Slot, change: impl FnOnce(&mut SlotDigest)) {
         if let Some((digest, _)) = self.slots.get(slot.0 as usize) {
             change(&mut digest.lock().unwrap_or_else(PoisonError::into_inner));
@@ -50,6 +44,11 @@ impl SlotTable {
 impl Digests for SlotTable {
     fn digest(&self, slot: Slot) -> SlotDigest {
         self.slots.get(slot.0 as usize).map_or_else(SlotDigest::default, |(digest, _)| lock(digest))
+    }
+
+    fn held(&self) -> impl Iterator<Item = Slot> {
+        let all = (0u32..).map(Slot).zip(&self.slots);
+        all.filter(|(_, (digest, _))| !lock(digest).is_empty()).map(|(slot, _)| slot)
     }
 }
 

@@ -112,4 +112,7 @@ pub enum Timer {
 pub trait Digests {
     /// The digest of a slot.
     fn digest(&self, slot: Slot) -> SlotDigest;
+
+    /// The slots of which something is held.
+    fn held(&self) -> impl Iterator<Item = Slot>;
 }

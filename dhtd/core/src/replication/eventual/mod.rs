@@ -37,6 +37,7 @@ pub use interface::{Config, Digests, Holding, Input, Message, Output, Timer};
 use self::replica::Replica;
 use super::digest::SlotDigest;
 use crate::{
+    Rules,
     overlay::Routes,
     ring::{PeerId, Slot},
 };
@@ -45,9 +46,10 @@ use crate::{
 ///
 /// Call contract: after [`State::start`], give it inputs as they come with a `now` that never goes back, and carry out
 /// the outputs in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct State {
     config: Config,
+    rules: Rules,
     me: PeerId,
     routes: Arc<Routes>,
     started: Duration,
@@ -60,20 +62,21 @@ pub struct State {
 }
 
 impl State {
-    /// A peer that holds the slots `stored`; those in `bases` have a basis (for a founder: all slots of the ring).
+    /// A peer whose copies of the slots `bases` have a basis (for a founder: of all slots of the ring).
     /// `expected_peers` is how many others it knew when it was stopped.
     #[must_use]
     pub fn new(
         config: Config,
+        rules: Rules,
         routes: Arc<Routes>,
         expected_peers: usize,
-        stored: impl IntoIterator<Item = Slot>,
         bases: impl IntoIterator<Item = Slot>,
     ) -> Self {
-        let mut slots: BTreeMap<Slot, Replica> = stored.into_iter().map(|slot| (slot, Replica::default())).collect();
-        bases.into_iter().for_each(|slot| slots.entry(slot).or_default().basis = true);
+        let with_basis = |slot| (slot, Replica { basis: true, ..Replica::default() });
+        let slots = bases.into_iter().map(with_basis).collect();
         Self {
             config,
+            rules,
             me: routes.me.id,
             routes,
             started: Duration::ZERO,
@@ -101,7 +104,7 @@ impl State {
             Input::Timer(Timer::Tick) => self.tick(now, digests),
             Input::Diverged(slot, peer) => self.diverged(now, slot, peer),
             Input::Transferred(slot, peer, digest) => self.transferred(slot, peer, digest),
-            Input::Located(slot, group) => self.set_group(now, slot, Some(group)),
+            Input::Located(slot, group) => self.located(now, slot, group),
         }
         self.start_transfers();
         mem::take(&mut self.outputs)
@@ -115,7 +118,8 @@ impl State {
 
     /// Slots of which others may need what is here: all that a departing peer has to hand over.
     pub fn held(&self, digests: &impl Digests) -> usize {
-        self.slots.iter().filter(|(slot, replica)| replica.basis || !digests.digest(**slot).is_empty()).count()
+        let bases = self.slots.iter().filter(|(_, replica)| replica.basis).map(|(slot, _)| *slot);
+        digests.held().chain(bases).collect::<BTreeSet<Slot>>().len()
     }
 
     /// Transfers under way and waiting.
@@ -138,8 +142,16 @@ impl State {
         }
     }
 
+    /// A lookup's answer may be older than what the owner has told meanwhile.
+    fn located(&mut self, now: Duration, slot: Slot, group: Vec<PeerId>) {
+        if self.is_slot(slot) && self.routes.home_of(slot).is_none() {
+            self.set_group(now, slot, Some(group));
+        }
+    }
+
     fn set_group(&mut self, now: Duration, slot: Slot, group: Option<Vec<PeerId>>) {
         let me = self.me;
+        let rules = self.rules;
         let replica = self.slots.entry(slot).or_default();
         if replica.group == group {
             return;
@@ -152,9 +164,9 @@ impl State {
         replica.group = group;
         replica.since = now;
         // It stays a newcomer until it has taken everyone in, however often the group changes meanwhile.
-        replica.newcomer |= !before.contains(&me);
+        replica.newcomer = !before.contains(&me) || (replica.newcomer && rules.newcomer_until_synced);
         replica.fresh = if replica.newcomer { after.clone() } else { &after - &before };
-        if replica.newcomer || !before.is_subset(&after) {
+        if replica.newcomer || (rules.loss_ends_synced && !before.is_subset(&after)) {
             // A newcomer knows nothing; and whoever has left may have told its last writes to some members only.
             replica.set_synced(slot, false, &mut self.outputs);
             replica.merged.clear();
@@ -165,6 +177,10 @@ impl State {
     /// Looks everything over: what has to be compared, what is synced now, what may be dropped.
     fn tick(&mut self, now: Duration, digests: &impl Digests) {
         self.outputs.push(Output::SetTimer(self.config.tick, Timer::Tick));
+        // Records come in unasked: what is held of a slot that is no concern of this peer has to be handed over, too.
+        for slot in digests.held() {
+            self.replica(now, slot);
+        }
         let mut compare: BTreeMap<PeerId, Vec<Holding>> = BTreeMap::new();
         let mut gone = Vec::new();
         let mut located = 0;
@@ -189,9 +205,9 @@ impl State {
                 if alone && now.saturating_sub(self.started) < self.config.lonely {
                     continue;
                 }
-                replica.compare_with(now, *slot, &others, &self.config, &mut self.outputs)
+                replica.compare_with(now, *slot, &others, &self.config, self.rules, &mut self.outputs)
             } else {
-                replica.hand_over(*slot, &others, digest, &mut self.outputs)
+                replica.hand_over(*slot, &others, digest, self.rules, &mut self.outputs)
             };
             for peer in wanted.into_iter().filter(|peer| !replica.fresh.contains(peer)) {
                 let asked = replica.asked.get(&peer);
@@ -271,10 +287,14 @@ impl State {
         if !self.is_slot(slot) {
             return;
         }
-        // What a peer outside the group receives it has to hand over again.
-        let replica = self.slots.entry(slot).or_insert_with(|| Replica { since: now, ..Replica::default() });
-        replica.asked.remove(&from);
+        self.replica(now, slot).asked.remove(&from);
         self.took_in(slot, from, basis);
+    }
+
+    /// What is known of a slot; for one that is new here, who should hold it.
+    fn replica(&mut self, now: Duration, slot: Slot) -> &mut Replica {
+        let group = || self.routes.home_of(slot).map(|home| home.group.clone());
+        self.slots.entry(slot).or_insert_with(|| Replica { group: group(), since: now, ..Replica::default() })
     }
 
     fn holding(&self, slot: Slot, digests: &impl Digests) -> Holding {

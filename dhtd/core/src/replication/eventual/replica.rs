@@ -7,12 +7,13 @@ use std::{
 
 use super::{Config, Output};
 use crate::{
+    Rules,
     replication::digest::SlotDigest,
     ring::{PeerId, Slot},
 };
 
 /// What is known of one slot of which this peer holds something, or should.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Replica {
     /// Who should hold it, if known, and since when that is so.
     pub(super) group: Option<Vec<PeerId>>,
@@ -62,6 +63,7 @@ impl Replica {
         slot: Slot,
         others: &[PeerId],
         config: &Config,
+        rules: Rules,
         outputs: &mut Vec<Output>,
     ) -> Vec<PeerId> {
         // Who is new to the group has nothing that the others lack; but a newcomer itself needs all of them.
@@ -69,7 +71,7 @@ impl Replica {
         let complete = others.iter().filter(needed).all(|peer| self.merged.contains(peer));
         // If all who had a basis are lost, what is left is all there is.
         let forlorn = now.saturating_sub(self.since) >= config.lonely;
-        if !self.synced && complete && (self.basis || forlorn) {
+        if !self.synced && complete && (self.basis || forlorn || !rules.basis_before_synced) {
             self.set_basis(slot, true, outputs);
             self.newcomer = false;
             self.set_synced(slot, true, outputs);
@@ -89,9 +91,11 @@ impl Replica {
         slot: Slot,
         others: &[PeerId],
         digest: SlotDigest,
+        rules: Rules,
         outputs: &mut Vec<Output>,
     ) -> Vec<PeerId> {
-        let lacks = |peer: &PeerId| self.handed.get(peer).is_none_or(|handed| !handed.same(&digest));
+        let has = |handed: &SlotDigest| handed.same(&digest) || !rules.drop_as_compared;
+        let lacks = |peer: &PeerId| !self.handed.get(peer).is_some_and(has);
         let lacking: Vec<PeerId> = others.iter().copied().filter(lacks).collect();
         let whole = self.group.as_ref().is_some_and(|group| group.len() == others.len());
         if lacking.is_empty() && whole && !others.is_empty() {

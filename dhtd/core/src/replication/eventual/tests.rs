@@ -30,6 +30,10 @@ impl Digests for Held {
     fn digest(&self, slot: Slot) -> SlotDigest {
         if slot == SLOT { self.0 } else { SlotDigest::default() }
     }
+
+    fn held(&self) -> impl Iterator<Item = Slot> {
+        (!self.0.is_empty()).then_some(SLOT).into_iter()
+    }
 }
 
 const NOTHING: Held = Held(SlotDigest { sum: 0, records: 0, values: 0 });
@@ -37,7 +41,7 @@ const SOMETHING: Held = Held(SlotDigest { sum: 42, records: 1, values: 1 });
 
 /// A peer that has just come into the group.
 fn newcomer(me: u8, group: &[u8]) -> State {
-    let mut state = State::new(Config::default(), Arc::new(Routes::outside(peer(me))), 0, [], []);
+    let mut state = State::new(Config::default(), Rules::ALL, Arc::new(Routes::outside(peer(me))), 0, []);
     state.start(Duration::ZERO);
     state.handle(Duration::ZERO, Input::Routes(routes(me, group)), &NOTHING);
     state
@@ -95,7 +99,7 @@ fn a_newcomer_needs_every_member_even_if_the_group_changes_meanwhile() {
 
 #[test]
 fn nobody_is_synced_after_a_member_is_lost_until_the_rest_have_compared() {
-    let mut state = State::new(Config::default(), routes(2, &[2, 3, 4]), 0, [SLOT], [SLOT]);
+    let mut state = State::new(Config::default(), Rules::ALL, routes(2, &[2, 3, 4]), 0, [SLOT]);
     state.start(Duration::ZERO);
     state.handle(Duration::ZERO, Input::Routes(routes(2, &[2, 3, 4])), &SOMETHING);
     tick(&mut state, 3, &SOMETHING);
@@ -115,7 +119,7 @@ fn nobody_is_synced_after_a_member_is_lost_until_the_rest_have_compared() {
 
 #[test]
 fn a_holder_outside_the_group_drops_the_slot_only_when_every_member_has_it() {
-    let mut state = State::new(Config::default(), routes(1, &[2, 3, 4]), 0, [SLOT], [SLOT]);
+    let mut state = State::new(Config::default(), Rules::ALL, routes(1, &[2, 3, 4]), 0, [SLOT]);
     state.start(Duration::ZERO);
     state.handle(Duration::ZERO, Input::Routes(routes(1, &[2, 3, 4])), &SOMETHING);
     let dropped = Output::Drop(SLOT, SOMETHING.0);
