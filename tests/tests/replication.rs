@@ -4,55 +4,66 @@
 
 mod seeds;
 
-use dht_core::ring::SlotBits;
+use dht_core::Rules;
 use dht_tests::sim::{
-    DataConfig, World, WorldConfig,
-    scenario::{SECOND, Shaking, shaken},
+    WorldConfig,
+    scenario::{Outcome, Shaking, flooded, shaken},
 };
 use seeds::for_seeds;
-
-fn config(seed: u64, nodes: u32) -> WorldConfig {
-    let mut config = WorldConfig::new(seed);
-    config.overlay.nodes = nodes;
-    config.slot_bits = SlotBits::new(4).expect("four bits are fine");
-    config.data = Some(DataConfig { clock_skew: SECOND / 2, ..DataConfig::default() });
-    config
-}
-
-const SHAKING: Shaking = Shaking {
-    time: SECOND.saturating_mul(60),
-    peers: 6,
-    writes: 20.0,
-    keys: 60,
-    min_durable: 2,
-    upheavals: 0.25,
-    cuts: 0.0,
-};
 
 #[test]
 fn an_acknowledged_write_survives_joins_failures_restarts_and_departures() {
     for nodes in [1, 4] {
-        for_seeds(0..20, |seed| shaken(World::new(config(seed, nodes)), SHAKING));
+        for_seeds(0..20, |seed| shaken(Shaking::config(seed, nodes), Shaking::default()));
     }
 }
 
 #[test]
 fn an_acknowledged_write_survives_cut_links() {
     for_seeds(0..20, |seed| {
-        let mut config = config(seed, 1);
+        let mut config = Shaking::config(seed, 1);
         // Whoever is cut off is taken for dead, and takes the others for dead.
         config.check_invariant = false;
-        shaken(World::new(config), Shaking { cuts: 0.1, ..SHAKING })
+        shaken(config, Shaking { cuts: 0.1, ..Shaking::default() })
     });
 }
 
 #[test]
 fn an_acknowledged_write_survives_a_network_that_loses_and_doubles() {
     for_seeds(0..20, |seed| {
-        let mut config = config(seed, 1);
+        let mut config = Shaking::config(seed, 1);
         (config.net.loss, config.net.duplicates, config.check_invariant) = (0.02, 0.05, false);
         // A comparison that gets lost is begun anew after 10 s.
         config.data.as_mut().expect("it has data").grace *= 2;
-        shaken(World::new(config), SHAKING)
+        shaken(config, Shaking::default())
     });
+}
+
+#[test]
+fn no_key_is_denied_while_peers_flood_in() {
+    for joiners in [3, 6] {
+        for_seeds(0..15, |seed| flooded(Shaking::config(seed, 1), Shaking::default(), joiners));
+    }
+}
+
+/// The run goes wrong without the rule, and well with it.
+fn is_needed(rules: Rules, config: &WorldConfig, run: impl Fn(WorldConfig) -> Outcome) {
+    let found = run(WorldConfig { rules, ..config.clone() }).err();
+    let found = found.unwrap_or_else(|| panic!("seed {} finds nothing any more: look for another", config.seed));
+    assert!(found.what.contains("answers alone"), "{found}");
+    if let Err(failure) = run(config.clone()) {
+        panic!("with all rules: {failure}");
+    }
+}
+
+#[test]
+fn a_replica_without_a_basis_must_not_answer_alone() {
+    let rules = Rules { basis_before_synced: false, ..Rules::ALL };
+    is_needed(rules, &Shaking::config(148, 1), |config| flooded(config, Shaking::default(), 6));
+}
+
+#[test]
+fn replicas_must_compare_before_they_answer_alone_again_when_one_of_them_is_lost() {
+    let rules = Rules { loss_ends_synced: false, ..Rules::ALL };
+    is_needed(rules, &Shaking::config(6, 1), |config| shaken(config, Shaking::default()));
 }

@@ -20,10 +20,6 @@ pub struct Rules {
     /// When a group loses a member, nobody answers alone before the others have compared: the lost one may have told
     /// its last writes to some of them only.
     pub loss_ends_synced: bool,
-    /// Whoever comes into a group stays a newcomer until it has taken in all others, however often the group changes.
-    pub newcomer_until_synced: bool,
-    /// A holder outside the group lets go of a slot only as all members have it, not as it is by then.
-    pub drop_as_compared: bool,
 }
 
 impl Rules {
@@ -36,7 +32,5 @@ impl Rules {
         join_takes_list: true,
         basis_before_synced: true,
         loss_ends_synced: true,
-        newcomer_until_synced: true,
-        drop_as_compared: true,
     };
 }

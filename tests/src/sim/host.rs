@@ -84,6 +84,15 @@ impl World {
         self.input(host, Input::Resume(saved));
     }
 
+    /// Whether the process is down and one of those that it knew is up. If none is, it becomes an island that nobody
+    /// can find.
+    #[must_use]
+    pub fn finds_back(&self, host: usize) -> bool {
+        let down = self.hosts[host].state.is_none();
+        let known = self.hosts[host].saved.iter().flat_map(|saved| &saved.peers);
+        down && known.into_iter().any(|peer| self.hosts[self.host_of(peer.id)].state.is_some())
+    }
+
     /// From now on only hosts of the same part hear each other. Hosts beyond the list are in part 0.
     pub fn split(&mut self, part_of: impl Fn(usize) -> u8) {
         self.hosts.iter_mut().enumerate().for_each(|(place, host)| host.part = part_of(place));

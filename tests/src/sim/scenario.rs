@@ -7,7 +7,7 @@ use rand::RngExt;
 
 mod shaken;
 
-pub use shaken::{Shaking, shaken};
+pub use shaken::{Shaking, flooded, shaken};
 
 use super::{World, WorldConfig};
 

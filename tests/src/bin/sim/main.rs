@@ -11,10 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dht_core::Rules;
 use dht_tests::sim::{
     WorldConfig,
-    scenario::{self, Churn, Outcome, SECOND},
+    scenario::{self, Churn, Outcome, SECOND, Shaking},
 };
 
 /// Many seeds of one scenario.
@@ -54,6 +55,26 @@ enum Scenario {
         #[arg(long, value_delimiter = ',', default_value = "path,load,failures,churn")]
         only: Vec<String>,
     },
+    /// A ring with data is shaken; with --without, one of the rules that protect the data is off.
+    Shaken {
+        #[command(flatten)]
+        soak: Soak,
+        /// Cuts of one peer's links per second.
+        #[arg(long, default_value_t = 0.0)]
+        cuts: f64,
+        /// Writes per second.
+        #[arg(long, default_value_t = 20.0)]
+        writes: f64,
+        /// Replicas that must have a write on disk before it is acknowledged.
+        #[arg(long, default_value_t = 2)]
+        min_durable: usize,
+        /// Instead of all that: one peer, and so many join at once.
+        #[arg(long)]
+        joiners: Option<usize>,
+        /// The rule that is off.
+        #[arg(long)]
+        without: Option<Rule>,
+    },
     /// Peers join and fail while lookups go on.
     Churn {
         #[command(flatten)]
@@ -86,6 +107,22 @@ struct Soak {
     threads: u64,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Rule {
+    BasisBeforeSynced,
+    LossEndsSynced,
+}
+
+impl Rule {
+    fn off(self) -> Rules {
+        let all = Rules::ALL;
+        match self {
+            Self::BasisBeforeSynced => Rules { basis_before_synced: false, ..all },
+            Self::LossEndsSynced => Rules { loss_ends_synced: false, ..all },
+        }
+    }
+}
+
 fn parse_range(text: &str) -> Result<Range<u64>, String> {
     let (first, end) = text.split_once("..").ok_or("expected A..B")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| error.to_string());
@@ -105,6 +142,16 @@ fn main() -> ExitCode {
             table::print(seed, lookups, &only);
             true
         }
+        Scenario::Shaken { soak, cuts, writes, min_durable, joiners, without } => soak.run(0.0, |config| {
+            let mut shaken = Shaking::config(config.seed, soak.nodes);
+            (shaken.net, shaken.check_invariant) = (config.net, cuts == 0.0 && soak.loss.is_none());
+            shaken.rules = without.map_or(Rules::ALL, Rule::off);
+            let shaking = Shaking { cuts, writes, min_durable, ..Shaking::default() };
+            match joiners {
+                Some(joiners) => scenario::flooded(shaken, shaking, joiners),
+                None => scenario::shaken(shaken, shaking),
+            }
+        }),
         Scenario::Churn { soak, rate, seconds } => {
             let load = Churn { rate, lookups: 10.0, time: Duration::from_secs(seconds) };
             soak.run(0.0, |config| scenario::churn(config, soak.peers, load))

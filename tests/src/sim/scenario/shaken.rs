@@ -7,12 +7,12 @@ use dht_core::{
     overlay::Phase,
     record::{Content, KeyspaceId, RecordKey},
     replication::eventual::Digests,
-    ring::Slot,
+    ring::{Slot, SlotBits},
 };
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{Outcome, PATIENCE, SECOND, become_ideal, failure, gap};
-use crate::sim::World;
+use crate::sim::{DataConfig, World, WorldConfig};
 
 /// How a ring with data is shaken.
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +33,32 @@ pub struct Shaking {
     pub cuts: f64,
 }
 
+impl Shaking {
+    /// The worlds that tests shake: six peers, 16 slots, clocks up to half a second apart.
+    #[must_use]
+    pub fn config(seed: u64, nodes: u32) -> WorldConfig {
+        let mut config = WorldConfig::new(seed);
+        config.overlay.nodes = nodes;
+        config.slot_bits = SlotBits::new(4).expect("four bits are fine");
+        config.data = Some(DataConfig { clock_skew: SECOND / 2, ..DataConfig::default() });
+        config
+    }
+}
+
+impl Default for Shaking {
+    /// A minute with an upheaval every four seconds.
+    fn default() -> Self {
+        Self { time: SECOND * 60, peers: 6, writes: 20.0, keys: 60, min_durable: 2, upheavals: 0.25, cuts: 0.0 }
+    }
+}
+
 /// A ring takes writes while peers join, die, come back and depart, and is then left alone until everything is where
 /// it belongs. A peer dies only while others have all that was acknowledged: what nobody has left is nobody's promise.
 ///
 /// # Errors
 /// If a promise is broken, or the ring or its data do not come to rest.
-pub fn shaken(mut world: World, shaking: Shaking) -> Outcome {
+pub fn shaken(config: WorldConfig, shaking: Shaking) -> Outcome {
+    let mut world = World::new(config);
     world.found();
     for _ in 1..shaking.peers {
         world.join(&[0]);
@@ -61,7 +81,10 @@ pub fn shaken(mut world: World, shaking: Shaking) -> Outcome {
             continue;
         }
         match which {
-            0 => write(&mut world, shaking),
+            0 => {
+                let key = world.random().random_range(0..shaking.keys);
+                write(&mut world, key, shaking.min_durable);
+            }
             1 => upheaval(&mut world, shaking.peers),
             _ if healed.is_none() => healed = Some(at + cut(&mut world)),
             _ => {}
@@ -69,6 +92,32 @@ pub fn shaken(mut world: World, shaking: Shaking) -> Outcome {
         next[which] = at + gap(&mut world, rates[which]);
     }
     world.heal();
+    (world, _) = become_ideal(world)?;
+    come_to_rest(world)
+}
+
+/// A ring of one takes writes; then so many peers join at once, or one soon after the other, while nobody writes. As
+/// nothing new is acknowledged, no replica may answer alone and deny anything at any moment.
+///
+/// # Errors
+/// If one does, or the ring or its data do not come to rest.
+pub fn flooded(mut config: WorldConfig, shaking: Shaking, joiners: usize) -> Outcome {
+    if let Some(data) = &mut config.data {
+        data.grace = Duration::ZERO;
+    }
+    let mut world = World::new(config);
+    world.found();
+    (world, _) = become_ideal(world)?;
+    for key in 0..shaking.keys {
+        write(&mut world, key, 1);
+    }
+    world.run_for(SECOND);
+    let between = SECOND * world.random().random_range(0..3);
+    for _ in 0..joiners {
+        world.join(&[0]);
+        let gap = world.random().random_range(Duration::ZERO..=between);
+        world.run_for(gap);
+    }
     (world, _) = become_ideal(world)?;
     come_to_rest(world)
 }
@@ -117,8 +166,7 @@ fn unrest_of(world: &World, slot: Slot) -> Option<String> {
 }
 
 /// Some replica takes a write; a fifth of them are deletes.
-fn write(world: &mut World, shaking: Shaking) {
-    let key = world.random().random_range(0..shaking.keys);
+fn write(world: &mut World, key: u32, min_durable: usize) {
     let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from(format!("key-{key}")) };
     let value: u64 = world.random().random();
     let deletes = world.random().random_bool(0.2);
@@ -127,7 +175,7 @@ fn write(world: &mut World, shaking: Shaking) {
     let hosts = world.hosts.len();
     let first = world.random().random_range(0..hosts);
     for host in (first..hosts).chain(0..first) {
-        if world.write(host, at.clone(), content.clone(), shaking.min_durable) {
+        if world.write(host, at.clone(), content.clone(), min_durable) {
             return;
         }
     }
@@ -139,9 +187,8 @@ fn upheaval(world: &mut World, peers: usize) {
         .filter(|(_, state)| state.phase() == Phase::Member && !state.me().leaving)
         .map(|it| it.0)
         .collect();
-    let down: Vec<usize> = (0..world.hosts.len())
-        .filter(|host| world.hosts[*host].state.is_none() && world.hosts[*host].data.is_some())
-        .collect();
+    let down: Vec<usize> =
+        (0..world.hosts.len()).filter(|host| world.hosts[*host].data.is_some() && world.finds_back(*host)).collect();
     let Some(&chosen) = members.choose(world.random()) else { return };
     match world.random().random_range(0..4) {
         0 if members.len() < peers + 3 => drop(world.join(&[chosen])),

@@ -164,7 +164,7 @@ impl State {
         replica.group = group;
         replica.since = now;
         // It stays a newcomer until it has taken everyone in, however often the group changes meanwhile.
-        replica.newcomer = !before.contains(&me) || (replica.newcomer && rules.newcomer_until_synced);
+        replica.newcomer |= !before.contains(&me);
         replica.fresh = if replica.newcomer { after.clone() } else { &after - &before };
         if replica.newcomer || (rules.loss_ends_synced && !before.is_subset(&after)) {
             // A newcomer knows nothing; and whoever has left may have told its last writes to some members only.
@@ -207,7 +207,7 @@ impl State {
                 }
                 replica.compare_with(now, *slot, &others, &self.config, self.rules, &mut self.outputs)
             } else {
-                replica.hand_over(*slot, &others, digest, self.rules, &mut self.outputs)
+                replica.hand_over(*slot, &others, digest, &mut self.outputs)
             };
             for peer in wanted.into_iter().filter(|peer| !replica.fresh.contains(peer)) {
                 let asked = replica.asked.get(&peer);

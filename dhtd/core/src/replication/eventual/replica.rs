@@ -91,11 +91,9 @@ impl Replica {
         slot: Slot,
         others: &[PeerId],
         digest: SlotDigest,
-        rules: Rules,
         outputs: &mut Vec<Output>,
     ) -> Vec<PeerId> {
-        let has = |handed: &SlotDigest| handed.same(&digest) || !rules.drop_as_compared;
-        let lacks = |peer: &PeerId| !self.handed.get(peer).is_some_and(has);
+        let lacks = |peer: &PeerId| self.handed.get(peer).is_none_or(|handed| !handed.same(&digest));
         let lacking: Vec<PeerId> = others.iter().copied().filter(lacks).collect();
         let whole = self.group.as_ref().is_some_and(|group| group.len() == others.len());
         if lacking.is_empty() && whole && !others.is_empty() {
