@@ -67,3 +67,9 @@ fn replicas_must_compare_before_they_answer_alone_again_when_one_of_them_is_lost
     let rules = Rules { loss_ends_synced: false, ..Rules::ALL };
     is_needed(rules, &Shaking::config(6, 1), |config| shaken(config, Shaking::default()));
 }
+
+#[test]
+fn a_deletion_must_not_be_forgotten_before_every_holder_has_it() {
+    let rules = Rules { holders_confirm_deletions: false, ..Rules::ALL };
+    is_needed(rules, &Shaking::config(23, 1), |config| shaken(config, Shaking::default()));
+}

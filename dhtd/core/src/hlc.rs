@@ -1,6 +1,8 @@
 //! Hybrid logical clocks (Kulkarni et al., *Logical Physical Clocks*, 2014): 48 bits of Unix milliseconds and 16
 //! bits of counter, so that versions follow wall time where clocks agree and causality where they do not.
 
+use std::time::Duration;
+
 /// A moment on the hybrid logical clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(u64);
@@ -16,6 +18,26 @@ impl Timestamp {
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         self.0
+    }
+
+    /// The earliest timestamp of a moment in Unix milliseconds.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis << 16)
+    }
+
+    /// The timestamp of a moment by so much earlier.
+    #[must_use]
+    pub fn earlier_by(self, time: Duration) -> Self {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self::from_millis(self.millis().saturating_sub(millis))
+    }
+
+    /// The timestamp of a moment by so much later.
+    #[must_use]
+    pub fn later_by(self, time: Duration) -> Self {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self::from_millis(self.millis().saturating_add(millis))
     }
 
     /// The physical part: Unix milliseconds.

@@ -1,7 +1,5 @@
 //! What is stored under a key, and how two versions of it are merged.
 
-use std::cmp::Ordering;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
@@ -73,7 +71,20 @@ impl Record {
     /// Whether `self` replaces `other` when the two meet: last writer wins.
     #[must_use]
     pub fn replaces(&self, other: Option<&Self>) -> bool {
-        other.is_none_or(|other| self.version.cmp(&other.version) == Ordering::Greater)
+        other.is_none_or(|other| self.version > other.version)
+    }
+
+    /// Whether it is taken in where `other` is held: if it replaces that. A deletion from before the horizon, where there
+    /// is nothing left to delete, is one that was forgotten everywhere.
+    #[must_use]
+    pub fn merges_into(&self, other: Option<&Self>, horizon: Timestamp) -> bool {
+        self.replaces(other) && !(other.is_none() && self.is_forgotten(horizon))
+    }
+
+    /// It is a deletion from before the horizon.
+    #[must_use]
+    pub fn is_forgotten(&self, horizon: Timestamp) -> bool {
+        self.content == Content::Tombstone && self.version.time < horizon
     }
 
     /// The form on disk: kind (1 byte), time (8), peer (16), payload. The kind byte leaves room for counters and
@@ -185,6 +196,14 @@ mod tests {
         let new = record(2, Content::Tombstone);
         assert!(new.replaces(Some(&old)) && new.replaces(None));
         assert!(!old.replaces(Some(&new)) && !old.replaces(Some(&old)));
+    }
+
+    #[test]
+    fn a_forgotten_deletion_comes_back_only_where_there_is_something_to_delete() {
+        let (old, deletion) = (record(1, Content::Value(Bytes::from_static(b"old"))), record(2, Content::Tombstone));
+        let horizon = Timestamp::from_bits(3);
+        assert!(!deletion.merges_into(None, horizon) && deletion.merges_into(Some(&old), horizon));
+        assert!(deletion.merges_into(None, Timestamp::from_bits(2)) && old.merges_into(None, horizon));
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Rules {
     /// When a group loses a member, nobody answers alone before the others have compared: the lost one may have told
     /// its last writes to some of them only.
     pub loss_ends_synced: bool,
+    /// A deletion is forgotten only when all who may hold something of the slot have it: a peer that was down comes back
+    /// with what was deleted meanwhile.
+    pub holders_confirm_deletions: bool,
 }
 
 impl Rules {
@@ -32,5 +35,6 @@ impl Rules {
         join_takes_list: true,
         basis_before_synced: true,
         loss_ends_synced: true,
+        holders_confirm_deletions: true,
     };
 }

@@ -7,12 +7,20 @@
 mod table;
 mod worker;
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::Arc,
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use dht_core::{
+    hlc::Timestamp,
     record::{Record, RecordKey, StoredMode, parse_storage_key, slot_prefix, storage_key},
-    replication::digest::SlotDigest,
+    replication::{
+        digest::SlotDigest,
+        eventual::{Memory, Note},
+    },
     ring::{Id, PeerId, Slot, SlotBits},
 };
 use thiserror::Error;
@@ -64,9 +72,14 @@ impl Shards {
         let table = Arc::new(SlotTable::new(bits));
         for entry in engine.scan(Table::Records, &[StoredMode::Eventual as u8], None) {
             let (key, value) = entry?;
-            let (slot, at) = parse_storage_key(&key).ok_or_else(|| not_a_record("a key"))?;
-            let record = Record::decode(&value).map_err(|_| not_a_record("a value"))?;
-            table.update(slot, |digest| digest.add(&at, &record));
+            let (at, record) = decode(&key, &value)?;
+            table.update(bits.slot_of(Id::of_key(&at.key)), |digest| digest.add(&at, &record));
+        }
+        for entry in engine.scan(Table::Meta, HORIZON, None) {
+            let (key, value) = entry?;
+            let slot = slot_in(&key, HORIZON).ok_or_else(|| not_a_record("a key"))?;
+            let bits = value.first_chunk().ok_or_else(|| not_a_record("a value"))?;
+            table.set_horizon(slot, Timestamp::from_bits(u64::from_be_bytes(*bits)));
         }
         let mut jobs = Vec::with_capacity(SHARDS);
         for shard in 0..SHARDS {
@@ -137,35 +150,55 @@ impl Shards {
         Ok(answer.await.map_err(|_| ShardError::Stopping)??)
     }
 
-    /// The slots whose copies here have a basis, as noted before the process stopped.
+    /// Forgets the slot's deletions before the horizon, and takes none of them in any more.
     ///
     /// # Errors
-    /// If the engine can't read them.
-    pub fn bases(&self) -> Result<Vec<Slot>, EngineError> {
-        let notes = self.engine.scan(Table::Meta, BASIS, None);
-        notes
-            .map(|note| {
-                Ok(note?
-                    .0
-                    .get(BASIS.len()..)
-                    .and_then(|slot| slot.first_chunk())
-                    .map(|slot| Slot(u32::from_be_bytes(*slot))))
-            })
-            .filter_map(Result::transpose)
-            .collect()
+    /// If the engine refuses or the peer is stopping; nothing is changed then.
+    pub async fn reclaim(&self, slot: Slot, horizon: Timestamp) -> Result<(), ShardError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(slot, Job::Reclaim { slot, horizon, reply }).await?;
+        Ok(answer.await.map_err(|_| ShardError::Stopping)??)
     }
 
-    /// Notes whether copies have a basis. A note that is lost only makes the copy compare once more.
+    /// What was noted before the process stopped.
+    ///
+    /// # Errors
+    /// If the engine can't read it or holds something that is no note.
+    pub fn memory(&self) -> Result<Memory, EngineError> {
+        let note = |key: &Bytes, value: &Bytes| {
+            let (basis, holders) = value.split_first()?;
+            let (holders, []) = holders.as_chunks() else { return None };
+            let holders = holders.iter().map(|id| PeerId::new(*id)).collect();
+            Some((slot_in(key, NOTE)?, Note { basis: *basis == 1, holders }))
+        };
+        let departed = |key: &Bytes| Some(PeerId::new(key.strip_prefix(DEPARTED)?.try_into().ok()?));
+        let mut memory = Memory::default();
+        for entry in self.engine.scan(Table::Meta, NOTE, None) {
+            let (key, value) = entry?;
+            memory.notes.push(note(&key, &value).ok_or_else(|| not_a_record("a note"))?);
+        }
+        for entry in self.engine.scan(Table::Meta, DEPARTED, None) {
+            memory.departed.insert(departed(&entry?.0).ok_or_else(|| not_a_record("a peer id"))?);
+        }
+        Ok(memory)
+    }
+
+    /// Notes what has to be remembered of slots, and peers that have left for good.
     ///
     /// # Errors
     /// If the engine refuses it.
-    pub fn note_bases(&self, slots: &[(Slot, bool)]) -> Result<(), EngineError> {
+    pub fn remember(&self, memory: &Memory) -> Result<(), EngineError> {
         let mut batch = Batch::new();
-        for (slot, basis) in slots {
-            let key = [BASIS, &slot.0.to_be_bytes()].concat();
-            if *basis { batch.put(Table::Meta, key, Bytes::new()) } else { batch.delete(Table::Meta, key) }
+        for (slot, note) in &memory.notes {
+            let key = slot_key(NOTE, *slot);
+            let holders = note.holders.iter().flat_map(|peer| *peer.as_bytes());
+            let value: Vec<u8> = std::iter::once(u8::from(note.basis)).chain(holders).collect();
+            if note.is_empty() { batch.delete(Table::Meta, key) } else { batch.put(Table::Meta, key, value) }
         }
-        self.engine.put_batch(batch)
+        for peer in &memory.departed {
+            batch.put(Table::Meta, [DEPARTED, &peer.as_bytes()[..]].concat(), Bytes::new());
+        }
+        if batch.is_empty() { Ok(()) } else { self.engine.put_batch(batch) }
     }
 
     /// What is stored under a key, tombstones included.
@@ -183,9 +216,7 @@ impl Shards {
         let prefix = slot_prefix(StoredMode::Eventual, slot);
         self.engine.scan(Table::Records, &prefix, None).map(|entry| {
             let (key, value) = entry?;
-            let (_, at) = parse_storage_key(&key).ok_or_else(|| not_a_record("a key"))?;
-            let record = Record::decode(&value).map_err(|_| not_a_record("a value"))?;
-            Ok((at, record))
+            decode(&key, &value)
         })
     }
 
@@ -221,8 +252,39 @@ fn not_a_record(what: &str) -> EngineError {
     EngineError::Corrupt { what: format!("the store holds {what} that no dhtd peer has written") }
 }
 
-/// What the notes of copies with a basis begin with; the slot follows.
-const BASIS: &[u8] = b"basis";
+fn decode(key: &Bytes, value: &Bytes) -> Result<(RecordKey, Record), EngineError> {
+    let (_, at) = parse_storage_key(key).ok_or_else(|| not_a_record("a key"))?;
+    let record = Record::decode(value).map_err(|_| not_a_record("a value"))?;
+    Ok((at, record))
+}
+
+fn slot_key(kind: &[u8], slot: Slot) -> Vec<u8> {
+    [kind, &slot.0.to_be_bytes()].concat()
+}
+
+fn slot_in(key: &[u8], kind: &[u8]) -> Option<Slot> {
+    let slot = key.strip_prefix(kind)?.try_into().ok()?;
+    Some(Slot(u32::from_be_bytes(slot)))
+}
+
+fn horizon_key(slot: Slot) -> Vec<u8> {
+    slot_key(HORIZON, slot)
+}
+
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the keys of notes begin with; the slot follows. A note is one byte, 1 for a copy with a basis, and the ids of
+/// the holders, 16 bytes each.
+const NOTE: &[u8] = b"note";
+
+/// What the keys of peers that have left for good begin with; the id follows.
+const DEPARTED: &[u8] = b"departed";
+
+/// What the keys of horizons begin with; the slot follows. A horizon is the 8 bytes of a timestamp.
+const HORIZON: &[u8] = b"horizon";
 
 /// Two threads keep both the engine and a pair of cores busy; more only add batches. A guess.
 const SHARDS: usize = 2;
@@ -232,6 +294,8 @@ const QUEUE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use dht_core::{
         record::{Content, KeyspaceId},
@@ -290,11 +354,36 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_copies_with_a_basis_survive_a_restart() {
+    fn what_was_noted_survives_a_restart() {
         let engine = memory();
-        shards(&engine, 1).note_bases(&[(Slot(7), true), (Slot(300), true), (Slot(8), true)]).unwrap();
-        shards(&engine, 1).note_bases(&[(Slot(7), false)]).unwrap();
-        assert_eq!(shards(&engine, 1).bases().unwrap(), [Slot(8), Slot(300)]);
+        let peers = |ids: &[u8]| ids.iter().map(|id| PeerId::new([*id; 16])).collect();
+        let note = |basis, holders: &[u8]| Note { basis, holders: peers(holders) };
+        let notes = vec![(Slot(8), note(true, &[])), (Slot(300), note(false, &[2, 3]))];
+        let kept = Memory { notes, departed: peers(&[4, 5]) };
+        shards(&engine, 1).remember(&Memory::founder([Slot(7)])).unwrap();
+        shards(&engine, 1).remember(&kept).unwrap();
+        let forgotten = Memory { notes: vec![(Slot(7), Note::default())], ..Memory::default() };
+        shards(&engine, 1).remember(&forgotten).unwrap();
+        assert_eq!(shards(&engine, 1).memory().unwrap(), kept);
+    }
+
+    #[tokio::test]
+    async fn deletions_before_the_horizon_are_forgotten_for_good() {
+        let engine = memory();
+        let before = shards(&engine, 1);
+        let value = before.write(at("kept"), value("v")).await.unwrap().record;
+        let deletion = before.write(at("gone"), Content::Tombstone).await.unwrap().record;
+        let (slot, horizon) = (before.slot_of(b"gone"), deletion.version.time.later_by(Duration::from_millis(1)));
+        before.reclaim(slot, deletion.version.time).await.unwrap();
+        assert_eq!(before.read(&at("gone")).unwrap(), Some(deletion.clone()), "it is not before its own time");
+        before.reclaim(slot, horizon).await.unwrap();
+        for shards in [before, shards(&engine, 1)] {
+            shards.merge(vec![(at("gone"), deletion.clone())]).await.unwrap();
+            assert_eq!(shards.read(&at("gone")).unwrap(), None);
+            assert_eq!(shards.table().digest(slot).records, 0);
+            assert_eq!(shards.table().horizon(slot), horizon);
+            assert_eq!(shards.read(&at("kept")).unwrap(), Some(value.clone()));
+        }
     }
 
     #[tokio::test]

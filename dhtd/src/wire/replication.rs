@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use dht_core::{
+    hlc::Timestamp,
     replication::{
         digest::SlotDigest,
         eventual::{Holding, Message},
     },
-    ring::Slot,
+    ring::{PeerId, Slot},
 };
 use dhtd_proto::v1::{self, peer_message::Body};
 
@@ -15,7 +16,9 @@ use super::Malformed;
 pub(super) fn encode(message: &Message) -> v1::PeerMessage {
     let body = match message {
         Message::Compare(slots) => Body::Compare(v1::Compare { slots: encode_holdings(slots) }),
-        Message::Compared(slots) => Body::Compared(v1::Compared { slots: encode_holdings(slots) }),
+        Message::Compared { slots, departed } => {
+            Body::Compared(v1::Compared { slots: encode_holdings(slots), departed: encode_peers(departed) })
+        }
         Message::Pushed { slot, basis } => Body::Pushed(v1::Pushed { slot: slot.0, basis: *basis }),
     };
     v1::PeerMessage { peers: Vec::new(), body: Some(body) }
@@ -24,7 +27,10 @@ pub(super) fn encode(message: &Message) -> v1::PeerMessage {
 pub(super) fn decode(message: v1::PeerMessage) -> Result<Message, Malformed> {
     match message.body {
         Some(Body::Compare(compare)) => decode_holdings(&compare.slots).map(Message::Compare),
-        Some(Body::Compared(compared)) => decode_holdings(&compared.slots).map(Message::Compared),
+        Some(Body::Compared(compared)) => Ok(Message::Compared {
+            slots: decode_holdings(&compared.slots)?,
+            departed: decode_peers(&compared.departed)?,
+        }),
         Some(Body::Pushed(v1::Pushed { slot, basis })) => Ok(Message::Pushed { slot: Slot(slot), basis }),
         _ => Err(Malformed("not a message of replication")),
     }
@@ -36,6 +42,8 @@ fn encode_holdings(slots: &[Holding]) -> Vec<v1::Holding> {
         sum: Bytes::copy_from_slice(&holding.digest.sum.to_be_bytes()),
         records: holding.digest.records,
         basis: holding.basis,
+        horizon: holding.horizon.to_bits(),
+        holders: encode_peers(&holding.holders),
     };
     slots.iter().map(encode).collect()
 }
@@ -44,9 +52,19 @@ fn decode_holdings(slots: &[v1::Holding]) -> Result<Vec<Holding>, Malformed> {
     let decode = |holding: &v1::Holding| {
         let sum = holding.sum.as_ref().try_into().map_err(|_| Malformed("a digest has 16 bytes"))?;
         let digest = SlotDigest { sum: u128::from_be_bytes(sum), records: holding.records, values: 0 };
-        Ok(Holding { slot: Slot(holding.slot), digest, basis: holding.basis })
+        let horizon = Timestamp::from_bits(holding.horizon);
+        let holders = decode_peers(&holding.holders)?;
+        Ok(Holding { slot: Slot(holding.slot), digest, basis: holding.basis, horizon, holders })
     };
     slots.iter().map(decode).collect()
+}
+
+fn encode_peers(peers: &[PeerId]) -> Vec<Bytes> {
+    peers.iter().map(|peer| Bytes::copy_from_slice(peer.as_bytes())).collect()
+}
+
+fn decode_peers(ids: &[Bytes]) -> Result<Vec<PeerId>, Malformed> {
+    ids.iter().map(|id| super::peer_id(id)).collect()
 }
 
 #[cfg(test)]
@@ -57,18 +75,31 @@ mod tests {
     fn every_message_reads_back() {
         let digest = SlotDigest { sum: 1 << 100, records: 2, values: 0 };
         let slots = vec![
-            Holding { slot: Slot(3), digest, basis: true },
-            Holding { slot: Slot(9), digest: SlotDigest::default(), basis: false },
+            Holding {
+                slot: Slot(3),
+                digest,
+                basis: true,
+                horizon: Timestamp::from_bits(77),
+                holders: vec![PeerId::new([1; 16]), PeerId::new([2; 16])],
+            },
+            Holding {
+                slot: Slot(9),
+                digest: SlotDigest::default(),
+                basis: false,
+                horizon: Timestamp::default(),
+                holders: Vec::new(),
+            },
         ];
+        let compared = Message::Compared { slots: slots.clone(), departed: vec![PeerId::new([3; 16])] };
         let pushed = Message::Pushed { slot: Slot(1), basis: true };
-        for message in [Message::Compare(slots.clone()), Message::Compared(slots), pushed] {
+        for message in [Message::Compare(slots.clone()), compared, pushed] {
             assert_eq!(decode(encode(&message)), Ok(message));
         }
     }
 
     #[test]
     fn a_digest_of_the_wrong_length_is_refused() {
-        let slots = vec![v1::Holding { slot: 1, sum: Bytes::from_static(b"short"), records: 1, basis: false }];
+        let slots = vec![v1::Holding { slot: 1, sum: Bytes::from_static(b"short"), ..v1::Holding::default() }];
         assert!(
             decode(v1::PeerMessage { peers: Vec::new(), body: Some(Body::Compare(v1::Compare { slots })) }).is_err()
         );

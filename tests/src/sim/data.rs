@@ -14,7 +14,7 @@ use std::{
 
 use dht_core::{
     overlay::Routes,
-    record::{Record, RecordKey},
+    record::{Record, RecordKey, Version},
     replication::{digest::SlotDigest, eventual},
     ring::{PeerId, Slot},
 };
@@ -105,7 +105,7 @@ enum Call {
 #[derive(Clone, Debug)]
 struct Write {
     at: RecordKey,
-    record: Record,
+    version: Version,
     min_durable: usize,
     here: bool,
     durable: BTreeSet<usize>,

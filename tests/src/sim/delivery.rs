@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use dht_core::overlay::{Body, Destination, Event, Input, Message, Output, Timer};
+use dht_core::{
+    overlay::{Body, Destination, Event, Input, Message, Output, Timer},
+    replication::eventual,
+};
 
 use super::{
     Maintenance, World,
@@ -77,6 +80,7 @@ impl World {
                         self.answers.answered(token, result);
                     }
                 }
+                Output::Event(Event::PeerLeft(peer)) => self.replication(from, eventual::Input::Left(peer)),
                 Output::Event(_) => {}
             }
         }

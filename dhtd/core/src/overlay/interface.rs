@@ -134,6 +134,8 @@ pub enum Event {
     RoutesChanged,
     /// A peer is dead.
     PeerDied(PeerId),
+    /// A peer has said goodbye: it has handed everything over and does not come back.
+    PeerLeft(PeerId),
     /// A peer that was dead answers again.
     PeerRevived(PeerId),
     /// A lookup has ended.

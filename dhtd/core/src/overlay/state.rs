@@ -343,6 +343,9 @@ impl State {
             self.unlist(peer);
             self.event(Event::PeerDied(peer));
         }
+        if health == Health::Gone {
+            self.event(Event::PeerLeft(peer));
+        }
     }
 
     /// Takes all nodes of a peer out of all tables.

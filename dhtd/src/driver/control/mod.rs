@@ -12,7 +12,7 @@ use std::{
 use dht_core::{
     Rules,
     overlay::{self, Destination, Lookup, LookupFailed, Phase, Ring, Saved},
-    replication::eventual,
+    replication::eventual::{self, Memory},
     ring::{Id, Slot},
 };
 use tokio::{
@@ -183,6 +183,7 @@ impl Control {
             }
             overlay::Event::RoutesChanged => self.routes_changed = true,
             overlay::Event::PeerDied(peer) => tracing::warn!(peer = %peer.short(), "a peer is dead or has left"),
+            overlay::Event::PeerLeft(peer) => self.replication(eventual::Input::Left(peer)),
             overlay::Event::PeerRevived(peer) => tracing::info!(peer = %peer.short(), "a dead peer answers again"),
             overlay::Event::Lookup { token, result } => match self.lookups.remove(&token) {
                 Some(Waiter::Asker(reply)) => drop(reply.send(result)),
@@ -202,18 +203,17 @@ impl Control {
             return;
         }
         let opened = (self.open_shards)(ring.slot_bits).and_then(|shards| {
-            let bases = shards.bases()?;
-            Ok((shards, bases))
+            let memory = shards.memory()?;
+            Ok((shards, memory))
         });
         match opened {
-            Ok((shards, bases)) => {
-                let bases = if founds { ring.slot_bits.iter().collect() } else { bases };
-                let notes: Vec<(Slot, bool)> = bases.iter().map(|slot| (*slot, true)).collect();
-                note_bases(&shards, &notes);
+            Ok((shards, memory)) => {
+                let memory = if founds { Memory::founder(ring.slot_bits.iter()) } else { memory };
+                remember(&shards, &memory);
                 drop(self.shared.shards.set(Arc::new(shards)));
                 let routes = Arc::new(self.overlay.routes());
                 let (config, expected) = (self.replication_config.clone(), self.expected_peers);
-                let mut replication = eventual::State::new(config, Rules::ALL, routes, expected, bases);
+                let mut replication = eventual::State::new(config, Rules::ALL, routes, expected, memory);
                 let outputs = replication.start(self.started.elapsed());
                 self.replication = Some(replication);
                 outputs.into_iter().for_each(|output| self.replicate(output));
@@ -226,12 +226,15 @@ impl Control {
     fn replication(&mut self, input: eventual::Input) {
         let Some((replication, shards)) = self.replication.as_mut().zip(self.shared.shards.get()) else { return };
         let outputs = replication.handle(self.started.elapsed(), input, &**shards.table());
-        let basis = |output: &eventual::Output| match output {
-            eventual::Output::Basis(slot, basis) => Some((*slot, *basis)),
-            _ => None,
-        };
-        let notes: Vec<(Slot, bool)> = outputs.iter().filter_map(basis).collect();
-        note_bases(shards, &notes);
+        let mut memory = Memory::default();
+        for output in &outputs {
+            match output {
+                eventual::Output::Note(slot, note) => memory.notes.push((*slot, note.clone())),
+                eventual::Output::Departed(peer) => drop(memory.departed.insert(*peer)),
+                _ => {}
+            }
+        }
+        remember(shards, &memory);
         outputs.into_iter().for_each(|output| self.replicate(output));
     }
 
@@ -246,7 +249,7 @@ impl Control {
             }
             eventual::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Replication(timer)),
             eventual::Output::Synced(slot, synced) => shards.table().set_synced(slot, synced),
-            eventual::Output::Basis(..) => {} // Noted all at once.
+            eventual::Output::Note(..) | eventual::Output::Departed(_) => {} // Remembered all at once.
             eventual::Output::Locate(slot) => {
                 if let Some(bits) = self.overlay.ring().map(|ring| ring.slot_bits) {
                     self.lookup(bits.point(slot), Waiter::Locate(slot));
@@ -261,6 +264,13 @@ impl Control {
                         None => None,
                     };
                     handle.send(Command::Transferred(slot, to, digest)).await;
+                });
+            }
+            eventual::Output::Reclaim(slot, horizon) => {
+                tokio::spawn(async move {
+                    if let Err(error) = shards.reclaim(slot, horizon).await {
+                        tracing::error!(%slot, %error, "cannot forget deletions that everyone has");
+                    }
                 });
             }
             eventual::Output::Drop(slot, digest) => {
@@ -376,9 +386,9 @@ impl Control {
     }
 }
 
-fn note_bases(shards: &Shards, notes: &[(Slot, bool)]) {
-    if let Some(Err(error)) = (!notes.is_empty()).then(|| shards.note_bases(notes)) {
-        tracing::error!(error = %error.chain(), "cannot note which slots are complete");
+fn remember(shards: &Shards, memory: &Memory) {
+    if let Err(error) = shards.remember(memory) {
+        tracing::error!(error = %error.chain(), "cannot note who holds what");
     }
 }
 

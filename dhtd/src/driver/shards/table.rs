@@ -2,56 +2,87 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use dht_core::{
+    hlc::Timestamp,
     replication::{digest::SlotDigest, eventual::Digests},
     ring::{Slot, SlotBits},
 };
 
-/// One entry per slot of the ring. A slot's shard writes its digest, the control loop its flag.
+use super::unix_millis;
+
+/// One entry per slot of the ring. A slot's shard writes its digest and its horizon, the control loop its flag.
 #[derive(Debug)]
 pub struct SlotTable {
-    slots: Vec<(Mutex<SlotDigest>, AtomicBool)>,
+    slots: Vec<Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    digest: Mutex<SlotDigest>,
+    synced: AtomicBool,
+    horizon: AtomicU64,
 }
 
 impl SlotTable {
     pub(super) fn new(bits: SlotBits) -> Self {
-        Self { slots: bits.iter().map(|_| (Mutex::default(), AtomicBool::new(false))).collect() }
+        Self { slots: bits.iter().map(|_| Entry::default()).collect() }
     }
 
     /// Whether reads of the slot may be answered from here alone.
     #[must_use]
     pub fn synced(&self, slot: Slot) -> bool {
-        self.slots.get(slot.0 as usize).is_some_and(|(_, synced)| synced.load(Ordering::Acquire))
+        self.entry(slot).is_some_and(|entry| entry.synced.load(Ordering::Acquire))
     }
 
     /// Says whether reads of the slot may be answered from here alone.
     pub fn set_synced(&self, slot: Slot, synced: bool) {
-        if let Some((_, flag)) = self.slots.get(slot.0 as usize) {
-            flag.store(synced, Ordering::Release);
+        if let Some(entry) = self.entry(slot) {
+            entry.synced.store(synced, Ordering::Release);
+        }
+    }
+
+    pub(super) fn set_horizon(&self, slot: Slot, horizon: Timestamp) {
+        if let Some(entry) = self.entry(slot) {
+            entry.horizon.store(horizon.to_bits(), Ordering::Release);
         }
     }
 
     pub(super) fn update(&self, slot: Slot, change: impl FnOnce(&mut SlotDigest)) {
-        if let Some((digest, _)) = self.slots.get(slot.0 as usize) {
-            change(&mut digest.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(entry) = self.entry(slot) {
+            change(&mut entry.digest.lock().unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    fn entry(&self, slot: Slot) -> Option<&Entry> {
+        self.slots.get(slot.0 as usize)
     }
 }
 
 impl Digests for SlotTable {
     fn digest(&self, slot: Slot) -> SlotDigest {
-        self.slots.get(slot.0 as usize).map_or_else(SlotDigest::default, |(digest, _)| lock(digest))
+        self.entry(slot).map_or_else(SlotDigest::default, Entry::digest)
     }
 
     fn held(&self) -> impl Iterator<Item = Slot> {
         let all = (0u32..).map(Slot).zip(&self.slots);
-        all.filter(|(_, (digest, _))| !lock(digest).is_empty()).map(|(slot, _)| slot)
+        all.filter(|(_, entry)| !entry.digest().is_empty()).map(|(slot, _)| slot)
+    }
+
+    fn horizon(&self, slot: Slot) -> Timestamp {
+        let bits = self.entry(slot).map_or(0, |entry| entry.horizon.load(Ordering::Acquire));
+        Timestamp::from_bits(bits)
+    }
+
+    fn wall_clock(&self) -> Timestamp {
+        Timestamp::from_millis(unix_millis())
     }
 }
 
-fn lock(digest: &Mutex<SlotDigest>) -> SlotDigest {
-    *digest.lock().unwrap_or_else(PoisonError::into_inner)
+impl Entry {
+    fn digest(&self) -> SlotDigest {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -1,21 +1,17 @@
 //! One shard: takes whatever waits, decides, and puts it into the engine as one batch.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use dht_core::{
-    hlc::Clock,
+    hlc::{Clock, Timestamp},
     record::{Record, RecordKey, StoredMode, Version, slot_prefix, storage_key},
     replication::{digest::SlotDigest, eventual::Digests},
     ring::{PeerId, Slot},
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, SlotTable, Written, not_a_record};
+use super::{Change, SlotTable, Written, horizon_key, not_a_record, unix_millis};
 use crate::storage::{Batch, Engine, EngineError, Table};
 
 type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
@@ -26,6 +22,7 @@ pub(super) enum Job {
     Write { slot: Slot, at: RecordKey, change: Change, reply: Reply<Written> },
     Merge { records: Vec<(Slot, RecordKey, Record)>, reply: Reply<()> },
     Drop { slot: Slot, digest: SlotDigest, reply: Reply<bool> },
+    Reclaim { slot: Slot, horizon: Timestamp, reply: Reply<()> },
 }
 
 pub(super) struct Worker {
@@ -86,6 +83,10 @@ impl Worker {
                 self.commit(std::mem::take(group));
                 answer(reply, self.drop_slot(slot, digest));
             }
+            Job::Reclaim { slot, horizon, reply } => {
+                self.commit(std::mem::take(group));
+                answer(reply, self.reclaim(slot, horizon));
+            }
         }
     }
 
@@ -106,7 +107,7 @@ impl Worker {
         self.clock.observe(record.version.time);
         let key = storage_key(StoredMode::Eventual, slot, &at);
         let old = self.current(&key, group)?;
-        if record.replaces(old.as_ref()) {
+        if record.merges_into(old.as_ref(), self.table.horizon(slot)) {
             group.put(slot, at, key, old, record);
         }
         Ok(())
@@ -150,6 +151,30 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Forgets the slot's deletions before the horizon.
+    fn reclaim(&self, slot: Slot, horizon: Timestamp) -> Result<(), EngineError> {
+        if horizon <= self.table.horizon(slot) {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, horizon_key(slot), horizon.to_bits().to_be_bytes().to_vec());
+        let mut forgotten = Vec::new();
+        for entry in self.engine.scan(Table::Records, &slot_prefix(StoredMode::Eventual, slot), None) {
+            let (key, value) = entry?;
+            let (at, record) = super::decode(&key, &value)?;
+            if record.is_forgotten(horizon) {
+                batch.delete(Table::Records, key);
+                forgotten.push((at, record));
+            }
+        }
+        self.engine.put_batch(batch)?;
+        self.table.set_horizon(slot, horizon);
+        self.table.update(slot, |digest| forgotten.iter().for_each(|(at, record)| digest.remove(at, record)));
+        Ok(())
+    }
+}
+
 impl Group {
     fn put(&mut self, slot: Slot, at: RecordKey, key: Bytes, old: Option<Record>, new: Record) {
         self.batch.put(Table::Records, key.clone(), new.encode());
@@ -161,11 +186,6 @@ impl Group {
 /// Whoever asked may have stopped waiting.
 fn answer<T>(reply: Reply<T>, result: Result<T, EngineError>) {
     drop(reply.send(result));
-}
-
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Jobs in one batch at most. A guess: the engine's figures (DESIGN, section 6) gain little beyond 256.

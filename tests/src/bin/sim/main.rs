@@ -111,6 +111,7 @@ struct Soak {
 enum Rule {
     BasisBeforeSynced,
     LossEndsSynced,
+    HoldersConfirmDeletions,
 }
 
 impl Rule {
@@ -118,6 +119,7 @@ impl Rule {
         let all = Rules::ALL;
         match self {
             Self::BasisBeforeSynced => Rules { basis_before_synced: false, ..all },
+            Self::HoldersConfirmDeletions => Rules { holders_confirm_deletions: false, ..all },
             Self::LossEndsSynced => Rules { loss_ends_synced: false, ..all },
         }
     }

@@ -25,9 +25,12 @@ impl World {
         if !group.contains(&me) || group.len() < min_durable {
             return false;
         }
-        let record = store.write(&at, content, wall);
-        let records = vec![(at.clone(), record.clone())];
-        process.writes.insert(write, Write { at, record, min_durable, here: false, durable: BTreeSet::new() });
+        store.wall = wall;
+        let record = store.write(&at, content);
+        self.promises.written(&at, &record);
+        let version = record.version;
+        let records = vec![(at.clone(), record)];
+        process.writes.insert(write, Write { at, version, min_durable, here: false, durable: BTreeSet::new() });
         for to in group.into_iter().filter(|peer| *peer != me) {
             self.push(host, to, Call::Push { write, slot, to }, records.clone());
         }
@@ -95,8 +98,8 @@ impl World {
         let Some(write) = self.process(host).and_then(|process| process.writes.get_mut(&write)) else { return };
         write.durable.insert(on);
         if write.here && write.durable.len() >= write.min_durable {
-            let (at, record) = (write.at.clone(), write.record.clone());
-            self.promises.acknowledged(at, &record, self.now);
+            let (at, version) = (write.at.clone(), write.version);
+            self.promises.acknowledged(&at, version, self.now);
         }
     }
 
@@ -105,7 +108,7 @@ impl World {
     }
 
     /// What the clock of a host shows: Unix time, and up to the skew more.
-    fn wall_clock(&self, host: usize) -> Duration {
+    pub(super) fn wall_clock(&self, host: usize) -> Duration {
         let skew = self.config.data.as_ref().map_or(Duration::ZERO, |data| data.clock_skew);
         EPOCH + self.now + skew * u32::try_from(host % 7).unwrap_or(0) / 6
     }

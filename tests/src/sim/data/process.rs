@@ -9,7 +9,7 @@ use std::{
 
 use dht_core::{
     overlay::{Input as OverlayInput, Lookup, LookupFailed, Ring, Saved},
-    replication::eventual::{self, Digests, Output},
+    replication::eventual::{self, Digests, Memory, Output},
     ring::Slot,
 };
 
@@ -25,26 +25,26 @@ impl World {
         if self.config.data.is_some() && self.hosts[host].data.is_none() {
             let store = Store::new(ring.slot_bits, self.hosts[host].id);
             self.hosts[host].data = Some(Data { store, process: None });
-            let bases = if founds { ring.slot_bits.iter().collect() } else { Vec::new() };
-            self.start_replication(host, bases, 0);
+            let memory = if founds { Memory::founder(ring.slot_bits.iter()) } else { Memory::default() };
+            self.start_replication(host, memory, 0);
         }
     }
 
     /// A restarted process finds what is on its disk.
     pub(in crate::sim) fn reopen_data(&mut self, host: usize, saved: &Saved) {
         if let Some(data) = &self.hosts[host].data {
-            let bases = data.store.bases();
-            self.start_replication(host, bases, saved.peers.len());
+            let memory = data.store.memory();
+            self.start_replication(host, memory, saved.peers.len());
         }
     }
 
-    fn start_replication(&mut self, host: usize, bases: Vec<Slot>, expected_peers: usize) {
+    fn start_replication(&mut self, host: usize, memory: Memory, expected_peers: usize) {
         let Some(config) = self.config.data.as_ref().map(|data| data.eventual.clone()) else { return };
         let rules = self.config.rules;
         let Some((state, data)) = self.hosts[host].overlay_and_data() else { return };
-        bases.iter().for_each(|slot| data.store.note_basis(*slot, true));
+        memory.notes.iter().for_each(|(slot, note)| data.store.note(*slot, note));
         let routes = Arc::new(state.routes());
-        let mut replication = eventual::State::new(config, rules, routes.clone(), expected_peers, bases);
+        let mut replication = eventual::State::new(config, rules, routes.clone(), expected_peers, memory);
         let outputs = replication.start(self.now);
         data.process = Some(Process {
             replication,
@@ -66,8 +66,10 @@ impl World {
         self.replication(host, eventual::Input::Routes(routes));
     }
 
-    pub(super) fn replication(&mut self, host: usize, input: eventual::Input) {
+    pub(in crate::sim) fn replication(&mut self, host: usize, input: eventual::Input) {
+        let wall = self.wall_clock(host);
         let Some(Data { store, process: Some(process) }) = &mut self.hosts[host].data else { return };
+        store.wall = wall;
         let outputs = process.replication.handle(self.now, input, store);
         self.replicate(host, outputs);
     }
@@ -87,7 +89,9 @@ impl World {
                 }
                 Output::Synced(slot, true) => drop(process.synced.insert(slot)),
                 Output::Synced(slot, false) => drop(process.synced.remove(&slot)),
-                Output::Basis(slot, basis) => store.note_basis(slot, basis),
+                Output::Note(slot, note) => store.note(slot, &note),
+                Output::Departed(peer) => store.note_departed(peer),
+                Output::Reclaim(slot, horizon) => store.reclaim(slot, horizon),
                 Output::Locate(slot) => self.locate(host, slot),
                 Output::Transfer(slot, to) => {
                     let (digest, records) = (store.digest(slot), store.scan(slot).collect());

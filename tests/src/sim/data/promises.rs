@@ -2,25 +2,35 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use dht_core::record::{Record, RecordKey, Version};
+use dht_core::{
+    hlc::Timestamp,
+    record::{Record, RecordKey, Version},
+    replication::eventual::Digests,
+};
 
 use crate::sim::World;
 
-/// All acknowledged writes.
+/// All writes, and when they were acknowledged.
 ///
 /// Two promises are checked, ten times a second. Nothing acknowledged is ever lost: some disk, of a live peer or of one
 /// that is down, has it or a later write. And a replica that answers alone does not deny it for long: for that somebody
 /// who is up must have it, nobody may have failed or come back meanwhile, and no link may be cut.
 #[derive(Clone, Debug, Default)]
 pub struct Promises {
-    writes: BTreeMap<RecordKey, BTreeMap<Version, Duration>>,
+    writes: BTreeMap<RecordKey, BTreeMap<Version, Write>>,
     /// When a peer last failed or came back.
     disturbed: Duration,
     next_check: Duration,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    deletes: bool,
+    acknowledged: Option<Duration>,
+}
+
 impl Promises {
-    /// The keys of which something was acknowledged.
+    /// The keys that were written to.
     pub fn keys(&self) -> impl Iterator<Item = &RecordKey> {
         self.writes.keys()
     }
@@ -28,22 +38,37 @@ impl Promises {
     /// How many writes were acknowledged.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.writes.values().map(BTreeMap::len).sum()
+        let acknowledged =
+            |writes: &BTreeMap<_, Write>| writes.values().filter(|write| write.acknowledged.is_some()).count();
+        self.writes.values().map(acknowledged).sum()
     }
 
     /// The newest write of a key that was acknowledged by the time `until`.
-    #[must_use]
-    pub fn newest(&self, at: &RecordKey, until: Duration) -> Option<Version> {
-        let writes = self.writes.get(at)?;
-        writes.iter().rev().find(|(_, acknowledged)| **acknowledged <= until).map(|(version, _)| *version)
+    fn newest(&self, at: &RecordKey, until: Duration) -> Option<Version> {
+        let in_time = |write: &Write| write.acknowledged.is_some_and(|acknowledged| acknowledged <= until);
+        self.writes.get(at)?.iter().rev().find(|(_, write)| in_time(write)).map(|(version, _)| *version)
+    }
+
+    /// Whether the write was deleted before the horizon, or is a deletion itself.
+    fn is_forgotten(&self, at: &RecordKey, version: Version, horizon: Timestamp) -> bool {
+        let later = self.writes.get(at).into_iter().flat_map(|writes| writes.range(version..));
+        later.into_iter().any(|(version, write)| write.deletes && version.time < horizon)
     }
 
     pub(in crate::sim) fn disturbed(&mut self, now: Duration) {
         self.disturbed = now;
     }
 
-    pub(super) fn acknowledged(&mut self, at: RecordKey, record: &Record, now: Duration) {
-        self.writes.entry(at).or_default().entry(record.version).or_insert(now);
+    pub(super) fn written(&mut self, at: &RecordKey, record: &Record) {
+        let write = Write { deletes: record.value().is_none(), acknowledged: None };
+        self.writes.entry(at.clone()).or_default().insert(record.version, write);
+    }
+
+    pub(super) fn acknowledged(&mut self, at: &RecordKey, version: Version, now: Duration) {
+        let write = self.writes.get_mut(at).and_then(|writes| writes.get_mut(&version));
+        if let Some(write) = write {
+            write.acknowledged.get_or_insert(now);
+        }
     }
 }
 
@@ -54,7 +79,7 @@ impl World {
         let others = || self.live().map(|(other, _)| other).filter(|other| *other != host);
         self.promises.keys().all(|at| {
             let newest = self.promises.newest(at, self.now);
-            others().any(|other| self.version_at(other, at) >= newest)
+            newest.is_none_or(|newest| others().any(|other| self.keeps(other, at, newest)))
         })
     }
 
@@ -68,8 +93,8 @@ impl World {
     }
 
     fn lost(&self, at: &RecordKey) -> Option<String> {
-        let newest = self.promises.newest(at, self.now);
-        let somewhere = (0..self.hosts.len()).any(|host| self.version_at(host, at) >= newest);
+        let newest = self.promises.newest(at, self.now)?;
+        let somewhere = (0..self.hosts.len()).any(|host| self.keeps(host, at, newest));
         (!somewhere).then(|| format!("nobody has the acknowledged write {newest:?} of {at:?}"))
     }
 
@@ -80,14 +105,19 @@ impl World {
             let data = self.hosts[host].data.as_ref()?;
             let slot = data.store.slot_of(&at.key);
             let member = data.group(slot)?.contains(&self.hosts[host].id);
-            (member && data.synced(slot) && self.version_at(host, at) < Some(newest)).then_some(slot)
+            (member && data.synced(slot) && !self.keeps(host, at, newest)).then_some(slot)
         };
         let (host, slot) = self.live().find_map(|(host, _)| Some((host, lacks(host)?)))?;
         Some(format!("host {host} answers alone for slot {slot} and lacks the write {newest:?} of {at:?}"))
     }
 
-    fn version_at(&self, host: usize, at: &RecordKey) -> Option<Version> {
-        self.hosts[host].data.as_ref()?.store.read(at).map(|record| record.version)
+    /// The host has the write or a later one; a deletion may be forgotten where there is nothing left of the key.
+    fn keeps(&self, host: usize, at: &RecordKey, version: Version) -> bool {
+        let Some(store) = self.hosts[host].data.as_ref().map(|data| &data.store) else { return false };
+        match store.read(at) {
+            Some(record) => record.version >= version,
+            None => self.promises.is_forgotten(at, version, store.horizon(store.slot_of(&at.key))),
+        }
     }
 }
 

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use dht_core::{
-    hlc::Clock,
+    hlc::{Clock, Timestamp},
     record::{Content, Record, RecordKey, StoredMode, Version, parse_storage_key, slot_prefix, storage_key},
-    replication::{digest::SlotDigest, eventual::Digests},
+    replication::{
+        digest::SlotDigest,
+        eventual::{Digests, Memory, Note},
+    },
     ring::{Id, PeerId, Slot, SlotBits},
 };
 use dhtd::storage::{Batch, Engine, EngineError, MemoryEngine, Table};
@@ -19,12 +22,14 @@ pub struct Store {
     me: PeerId,
     clock: Clock,
     digests: BTreeMap<Slot, SlotDigest>,
+    /// The time of day, as it was when the process was last given something to do.
+    pub(super) wall: Duration,
 }
 
 impl Store {
     pub(super) fn new(bits: SlotBits, me: PeerId) -> Self {
         let engine = MemoryEngine::new();
-        Self { engine, bits, me, clock: Clock::default(), digests: BTreeMap::new() }
+        Self { engine, bits, me, clock: Clock::default(), digests: BTreeMap::new(), wall: Duration::ZERO }
     }
 
     /// Writes that no fsync has covered.
@@ -65,13 +70,12 @@ impl Store {
     }
 
     /// Carries out a write with a new version.
-    pub(super) fn write(&mut self, at: &RecordKey, content: Content, wall: Duration) -> Record {
+    pub(super) fn write(&mut self, at: &RecordKey, content: Content) -> Record {
         let old = self.read(at);
         if let Some(old) = &old {
             self.clock.observe(old.version.time);
         }
-        let millis = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        let version = Version { time: self.clock.tick(millis), peer: self.me };
+        let version = Version { time: self.clock.tick(self.wall_clock().millis()), peer: self.me };
         let record = Record { version, content };
         self.put(at, old, &record);
         record
@@ -82,7 +86,7 @@ impl Store {
         for (at, record) in records {
             self.clock.observe(record.version.time);
             let old = self.read(at);
-            if record.replaces(old.as_ref()) {
+            if record.merges_into(old.as_ref(), self.horizon(self.slot_of(&at.key))) {
                 self.put(at, old, record);
             }
         }
@@ -97,19 +101,45 @@ impl Store {
         }
     }
 
-    pub(super) fn note_basis(&self, slot: Slot, basis: bool) {
-        let (mut batch, key) = (Batch::new(), Bytes::copy_from_slice(&slot.0.to_be_bytes()));
-        if basis {
-            batch.put(Table::Meta, key, Bytes::new())
-        } else {
-            batch.delete(Table::Meta, key)
+    /// Forgets the deletions of a slot before the horizon.
+    pub(super) fn reclaim(&mut self, slot: Slot, horizon: Timestamp) {
+        let forgotten = self.scan(slot).filter(|(_, record)| record.is_forgotten(horizon)).collect::<Vec<_>>();
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, meta_key(HORIZON, slot), horizon.to_bits().to_be_bytes().to_vec());
+        for (at, record) in forgotten {
+            batch.delete(Table::Records, storage_key(StoredMode::Eventual, slot, &at));
+            self.digests.entry(slot).or_default().remove(&at, &record);
         }
         self.engine.put_batch(batch).expect(HEALTHY);
     }
 
-    pub(super) fn bases(&self) -> Vec<Slot> {
-        let notes = self.engine.scan(Table::Meta, &[], None).map(|note| note.expect(HEALTHY).0);
-        notes.map(|key| Slot(u32::from_be_bytes(key[..].try_into().expect("a slot has four bytes")))).collect()
+    pub(super) fn note(&self, slot: Slot, note: &Note) {
+        let (mut batch, key) = (Batch::new(), meta_key(NOTE, slot));
+        let holders = note.holders.iter().flat_map(|peer| *peer.as_bytes());
+        let value: Vec<u8> = std::iter::once(u8::from(note.basis)).chain(holders).collect();
+        if note.is_empty() {
+            batch.delete(Table::Meta, key)
+        } else {
+            batch.put(Table::Meta, key, value)
+        }
+        self.engine.put_batch(batch).expect(HEALTHY);
+    }
+
+    pub(super) fn note_departed(&self, peer: PeerId) {
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, [&[DEPARTED], &peer.as_bytes()[..]].concat(), Bytes::new());
+        self.engine.put_batch(batch).expect(HEALTHY);
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        let entries = |kind| self.engine.scan(Table::Meta, &[kind], None).map(|entry| entry.expect(HEALTHY));
+        let peer = |bytes: &[u8]| PeerId::new(bytes.try_into().expect("it was written here"));
+        let note = |(key, value): (Bytes, Bytes)| {
+            let slot = Slot(u32::from_be_bytes(key[1..].try_into().expect("a slot has four bytes")));
+            (slot, Note { basis: value[0] == 1, holders: value[1..].chunks(16).map(peer).collect() })
+        };
+        let departed = entries(DEPARTED).map(|(key, _)| peer(&key[1..])).collect();
+        Memory { notes: entries(NOTE).map(note).collect(), departed }
     }
 
     fn put(&mut self, at: &RecordKey, old: Option<Record>, new: &Record) {
@@ -133,6 +163,16 @@ impl Digests for Store {
     fn held(&self) -> impl Iterator<Item = Slot> {
         self.digests.iter().filter(|(_, digest)| !digest.is_empty()).map(|(slot, _)| *slot)
     }
+
+    fn horizon(&self, slot: Slot) -> Timestamp {
+        let stored = self.engine.get(Table::Meta, &meta_key(HORIZON, slot)).expect(HEALTHY);
+        let bits = stored.map(|bits| u64::from_be_bytes(bits[..].try_into().expect("it was written here")));
+        Timestamp::from_bits(bits.unwrap_or(0))
+    }
+
+    fn wall_clock(&self) -> Timestamp {
+        Timestamp::from_millis(u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 fn decoded(entry: Result<(Bytes, Bytes), EngineError>) -> (Slot, RecordKey, Record) {
@@ -140,6 +180,16 @@ fn decoded(entry: Result<(Bytes, Bytes), EngineError>) -> (Slot, RecordKey, Reco
     let (slot, at) = parse_storage_key(&key).expect("it was written here");
     (slot, at, Record::decode(&value).expect("it was written here"))
 }
+
+fn meta_key(kind: u8, slot: Slot) -> Bytes {
+    let [a, b, c, d] = slot.0.to_be_bytes();
+    Bytes::copy_from_slice(&[kind, a, b, c, d])
+}
+
+/// What keys of the notes, of the horizons, and of the departed peers begin with.
+const NOTE: u8 = b'n';
+const HORIZON: u8 = b'h';
+const DEPARTED: u8 = b'd';
 
 /// Why the engine cannot refuse.
 const HEALTHY: &str = "nobody has broken the disk";

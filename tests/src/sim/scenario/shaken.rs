@@ -40,7 +40,10 @@ impl Shaking {
         let mut config = WorldConfig::new(seed);
         config.overlay.nodes = nodes;
         config.slot_bits = SlotBits::new(4).expect("four bits are fine");
-        config.data = Some(DataConfig { clock_skew: SECOND / 2, ..DataConfig::default() });
+        let mut data = DataConfig { clock_skew: SECOND / 2, ..DataConfig::default() };
+        // Nothing is on its way for longer than 20 ms here.
+        (data.eventual.compare_every, data.eventual.tombstone_grace) = (SECOND * 5, SECOND * 5);
+        config.data = Some(data);
         config
     }
 }
@@ -92,6 +95,7 @@ pub fn shaken(config: WorldConfig, shaking: Shaking) -> Outcome {
         next[which] = at + gap(&mut world, rates[which]);
     }
     world.heal();
+    down(&world).into_iter().for_each(|host| world.restart(host));
     (world, _) = become_ideal(world)?;
     come_to_rest(world)
 }
@@ -125,12 +129,12 @@ pub fn flooded(mut config: WorldConfig, shaking: Shaking, joiners: usize) -> Out
 /// Waits until every slot is whole where it belongs and nowhere else.
 fn come_to_rest(mut world: World) -> Outcome {
     let start = world.now;
-    let rests = world.run_until(start + PATIENCE, |world| unrest(world).is_none());
+    let rests = world.run_until(start + PATIENCE, |world| unrest(world).is_none() && remembered(world).is_none());
     if let Some(violation) = world.violation.clone() {
         return Err(failure(&world, violation));
     }
     if !rests {
-        let what = unrest(&world).unwrap_or_default();
+        let what = unrest(&world).or_else(|| remembered(&world)).unwrap_or_default();
         return Err(failure(&world, format!("the data did not come to rest in {PATIENCE:?}: {what}")));
     }
     let time = world.now - start;
@@ -140,6 +144,18 @@ fn come_to_rest(mut world: World) -> Outcome {
 /// What is not yet where it belongs.
 fn unrest(world: &World) -> Option<String> {
     world.config.slot_bits.iter().find_map(|slot| unrest_of(world, slot))
+}
+
+/// A deletion that is not forgotten, though every holder could confirm it.
+fn remembered(world: &World) -> Option<String> {
+    let everyone_is_up = world.hosts.iter().all(|host| host.data.is_none() || host.state.is_some());
+    let deletions = |host: usize| {
+        let store = &world.hosts[host].data.as_ref()?.store;
+        let mut digests = world.config.slot_bits.iter().map(|slot| (slot, store.digest(slot)));
+        let (slot, _) = digests.find(|(_, digest)| digest.records > digest.values)?;
+        Some(format!("host {host} still remembers deletions in slot {slot}"))
+    };
+    world.live().find_map(|(host, _)| deletions(host)).filter(|_| everyone_is_up)
 }
 
 fn unrest_of(world: &World, slot: Slot) -> Option<String> {
@@ -201,6 +217,11 @@ fn upheaval(world: &mut World, peers: usize) {
         3 if members.len() > world.config.replicas => world.leave(chosen),
         _ => {}
     }
+}
+
+/// The peers that are down and can come back.
+fn down(world: &World) -> Vec<usize> {
+    (0..world.hosts.len()).filter(|host| world.hosts[*host].data.is_some() && world.finds_back(*host)).collect()
 }
 
 /// Cuts a peer off, and tells for how long.

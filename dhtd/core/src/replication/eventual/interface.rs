@@ -1,8 +1,9 @@
 //! What goes into the state machine and what comes out of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
+    hlc::Timestamp,
     overlay::Routes,
     replication::digest::SlotDigest,
     ring::{PeerId, Slot},
@@ -21,6 +22,9 @@ pub struct Config {
     pub compare_every: Duration,
     /// Slots sent at the same time. Default 8.
     pub transfers: usize,
+    /// A deletion is kept for at least this long after every holder has it: longer than any message can be on its way,
+    /// and than clocks may differ. Default 1 h.
+    pub tombstone_grace: Duration,
     /// How long a restarted peer waits for the others before it takes its own copy for whole. Default 30 s.
     pub lonely: Duration,
 }
@@ -33,6 +37,7 @@ impl Default for Config {
             retry_after: Duration::from_secs(10),
             compare_every: Duration::from_secs(30),
             transfers: 8,
+            tombstone_grace: Duration::from_secs(3600),
             lonely: Duration::from_secs(30),
         }
     }
@@ -53,6 +58,8 @@ pub enum Input {
     Transferred(Slot, PeerId, Option<SlotDigest>),
     /// A lookup has told who should hold the slot.
     Located(Slot, Vec<PeerId>),
+    /// A peer has handed everything over and left for good.
+    Left(PeerId),
 }
 
 /// What the host has to do.
@@ -70,8 +77,49 @@ pub enum Output {
     Locate(Slot),
     /// Whether reads of the slot may be answered from here alone.
     Synced(Slot, bool),
-    /// Whether the copy of the slot has a basis: to be given back to [`State::new`](super::State::new) after a restart.
-    Basis(Slot, bool),
+    /// Keep this on disk before anything that follows is done, and give it back to [`State::new`](super::State::new)
+    /// after a restart.
+    Note(Slot, Note),
+    /// Remember, too, that the peer has left for good.
+    Departed(PeerId),
+    /// Forget the slot's deletions before this time, and take none of them in any more.
+    Reclaim(Slot, Timestamp),
+}
+
+/// What a restarted peer remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// By slot.
+    pub notes: Vec<(Slot, Note)>,
+    /// Peers that have left for good.
+    pub departed: BTreeSet<PeerId>,
+}
+
+impl Memory {
+    /// What whoever founds a ring with these slots remembers: its empty copies are all there is.
+    #[must_use]
+    pub fn founder(slots: impl IntoIterator<Item = Slot>) -> Self {
+        let note = Note { basis: true, ..Note::default() };
+        let notes = slots.into_iter().map(|slot| (slot, note.clone())).collect();
+        Self { notes, ..Self::default() }
+    }
+}
+
+/// What has to be remembered of a slot, besides its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// The copy has a basis.
+    pub basis: bool,
+    /// The other peers that may have records of the slot on their disks.
+    pub holders: BTreeSet<PeerId>,
+}
+
+impl Note {
+    /// There is nothing to remember.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.basis && self.holders.is_empty()
+    }
 }
 
 /// What replicas tell each other.
@@ -79,8 +127,13 @@ pub enum Output {
 pub enum Message {
     /// This is what I hold; what do you hold?
     Compare(Vec<Holding>),
-    /// The answer: what the sender holds. Where it differs, it pushes.
-    Compared(Vec<Holding>),
+    /// The answer: where it differs, the sender pushes.
+    Compared {
+        /// What the sender holds.
+        slots: Vec<Holding>,
+        /// Those of the holders asked about that have left for good.
+        departed: Vec<PeerId>,
+    },
     /// Everything that the sender held of the slot when it was compared is at the receiver.
     Pushed {
         /// The slot.
@@ -91,7 +144,7 @@ pub enum Message {
 }
 
 /// What a peer says that it holds of a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// The slot.
     pub slot: Slot,
@@ -99,6 +152,10 @@ pub struct Holding {
     pub digest: SlotDigest,
     /// The copy has a basis.
     pub basis: bool,
+    /// Deletions before this time are forgotten.
+    pub horizon: Timestamp,
+    /// The other peers that may have records of the slot, as far as the sender knows.
+    pub holders: Vec<PeerId>,
 }
 
 /// What the host is woken for.
@@ -115,4 +172,10 @@ pub trait Digests {
 
     /// The slots of which something is held.
     fn held(&self) -> impl Iterator<Item = Slot>;
+
+    /// Deletions of the slot before this time were forgotten, and are not taken in any more.
+    fn horizon(&self, slot: Slot) -> Timestamp;
+
+    /// The time of day, as the versions of writes have it.
+    fn wall_clock(&self) -> Timestamp;
 }

@@ -18,6 +18,14 @@
 //! taken in a copy with a basis has it, and it survives a restart. Without it, a home group made of newcomers only would
 //! agree that there is nothing, while those who held the slot before have yet to hand it over.
 //!
+//! *Deletes stay deleted.* A deletion is a record like others, and may be forgotten once no older version of its key is on
+//! any disk. So each replica remembers the *holders* of its slot: every peer that was ever in its group, until that says
+//! that it holds nothing any more. Once all holders are members and were found to hold the same, the owner moves the
+//! slot's *horizon* to a grace before that moment: what they all had then is nowhere in an older version. Replicas forget
+//! deletions from before the horizon, and take none of them in any more; whoever hears of a later horizon takes it over.
+//! A holder that is down keeps the slot's deletions alive until it comes back. One that has departed holds nothing;
+//! whoever has missed its goodbye hears of it in an answer.
+//!
 //! Between two members that differ, both push all they have; a digest of sub-ranges would push less.
 
 use std::{
@@ -27,12 +35,13 @@ use std::{
     time::Duration,
 };
 
+mod compare;
 mod interface;
 mod replica;
 #[cfg(test)]
 mod tests;
 
-pub use interface::{Config, Digests, Holding, Input, Message, Output, Timer};
+pub use interface::{Config, Digests, Holding, Input, Memory, Message, Note, Output, Timer};
 
 use self::replica::Replica;
 use super::digest::SlotDigest;
@@ -56,24 +65,22 @@ pub struct State {
     /// Peers that were known when the process stopped, if it was stopped.
     expected_peers: usize,
     slots: BTreeMap<Slot, Replica>,
+    /// Peers that have left for good: they hold nothing.
+    departed: BTreeSet<PeerId>,
     queue: VecDeque<(Slot, PeerId)>,
     running: BTreeSet<(Slot, PeerId)>,
     outputs: Vec<Output>,
 }
 
 impl State {
-    /// A peer whose copies of the slots `bases` have a basis (for a founder: of all slots of the ring).
-    /// `expected_peers` is how many others it knew when it was stopped.
+    /// A peer that remembers this (a founder: that its copies of all slots of the ring have a basis). `expected_peers` is
+    /// how many others it knew when it was stopped.
     #[must_use]
-    pub fn new(
-        config: Config,
-        rules: Rules,
-        routes: Arc<Routes>,
-        expected_peers: usize,
-        bases: impl IntoIterator<Item = Slot>,
-    ) -> Self {
-        let with_basis = |slot| (slot, Replica { basis: true, ..Replica::default() });
-        let slots = bases.into_iter().map(with_basis).collect();
+    pub fn new(config: Config, rules: Rules, routes: Arc<Routes>, expected_peers: usize, memory: Memory) -> Self {
+        let replica = |(slot, note): (Slot, Note)| {
+            (slot, Replica { basis: note.basis, holders: note.holders, ..Replica::default() })
+        };
+        let slots = memory.notes.into_iter().map(replica).collect();
         Self {
             config,
             rules,
@@ -82,6 +89,7 @@ impl State {
             started: Duration::ZERO,
             expected_peers,
             slots,
+            departed: memory.departed,
             queue: VecDeque::new(),
             running: BTreeSet::new(),
             outputs: Vec::new(),
@@ -99,12 +107,16 @@ impl State {
         match input {
             Input::Routes(routes) => self.set_routes(now, routes),
             Input::Message(from, Message::Compare(theirs)) => self.compare(from, &theirs, digests),
-            Input::Message(from, Message::Compared(theirs)) => self.compared(from, &theirs, digests),
+            Input::Message(from, Message::Compared { slots, departed }) => {
+                departed.into_iter().for_each(|peer| self.left(peer));
+                self.compared(now, from, &slots, digests);
+            }
             Input::Message(from, Message::Pushed { slot, basis }) => self.pushed(now, from, slot, basis),
             Input::Timer(Timer::Tick) => self.tick(now, digests),
             Input::Diverged(slot, peer) => self.diverged(now, slot, peer),
             Input::Transferred(slot, peer, digest) => self.transferred(slot, peer, digest),
             Input::Located(slot, group) => self.located(now, slot, group),
+            Input::Left(peer) => self.left(peer),
         }
         self.start_transfers();
         mem::take(&mut self.outputs)
@@ -161,6 +173,8 @@ impl State {
         replica.merged.retain(|peer| after.contains(peer));
         replica.handed.retain(|peer, _| after.contains(peer));
         replica.asked.retain(|peer, _| after.contains(peer));
+        replica.level.clear();
+        replica.add_holders(slot, &after, me, &mut self.outputs);
         replica.group = group;
         replica.since = now;
         // It stays a newcomer until it has taken everyone in, however often the group changes meanwhile.
@@ -189,6 +203,7 @@ impl State {
             let member = replica.is_member(self.me);
             if !member && digest.is_empty() && !replica.basis {
                 gone.push(*slot);
+                self.outputs.push(Output::Note(*slot, Note::default()));
                 continue;
             }
             if self.routes.me.leaving || now.saturating_sub(replica.since) >= self.config.settle {
@@ -200,7 +215,8 @@ impl State {
             let Some(group) = &replica.group else { continue };
             let known = |peer: &&PeerId| **peer != self.me && self.routes.peer(**peer).is_some();
             let others: Vec<PeerId> = group.iter().filter(known).copied().collect();
-            let wanted = if member {
+            replica.reclaim(now, *slot, self.me, &self.config, self.rules, digests, &mut self.outputs);
+            let mut wanted = if member {
                 let alone = others.len() + 1 < self.routes.ring.map_or(1, |r| r.replicas).min(self.expected_peers + 1);
                 if alone && now.saturating_sub(self.started) < self.config.lonely {
                     continue;
@@ -209,12 +225,14 @@ impl State {
             } else {
                 replica.hand_over(*slot, &others, digest, &mut self.outputs)
             };
+            if member {
+                wanted.extend(replica.strays().into_iter().filter(|peer| self.routes.peer(*peer).is_some()));
+            }
             for peer in wanted.into_iter().filter(|peer| !replica.fresh.contains(peer)) {
                 let asked = replica.asked.get(&peer);
                 if asked.is_none_or(|asked| now.saturating_sub(*asked) >= self.config.retry_after) {
                     replica.asked.insert(peer, now);
-                    let basis = replica.basis;
-                    compare.entry(peer).or_default().push(Holding { slot: *slot, digest, basis });
+                    compare.entry(peer).or_default().push(replica.holding(*slot, digests));
                 }
             }
         }
@@ -222,84 +240,15 @@ impl State {
         compare.into_iter().for_each(|(peer, slots)| self.outputs.push(Output::Send(peer, Message::Compare(slots))));
     }
 
-    /// Another peer wants to know whether we hold the same.
-    fn compare(&mut self, from: PeerId, theirs: &[Holding], digests: &impl Digests) {
-        let mut ours = Vec::with_capacity(theirs.len());
-        for their in theirs {
-            let slot = their.slot;
-            if !self.is_slot(slot) {
-                continue;
-            }
-            let own = self.holding(slot, digests);
-            if own.digest.same(&their.digest) {
-                self.equal(*their, from);
-            } else if their.digest.is_empty() {
-                self.took_in(slot, from, their.basis);
-            }
-            // Who is not of the group hands over; it does not want anything.
-            let group = self.slots.get(&slot).and_then(|replica| replica.group.as_ref());
-            let wants = group.is_none_or(|group| group.contains(&from));
-            if wants && !own.digest.same(&their.digest) && !own.digest.is_empty() {
-                self.enqueue(slot, from);
-            }
-            ours.push(own);
-        }
-        self.outputs.push(Output::Send(from, Message::Compared(ours)));
-    }
-
-    /// The answer to a comparison of ours.
-    fn compared(&mut self, from: PeerId, theirs: &[Holding], digests: &impl Digests) {
-        for their in theirs {
-            let slot = their.slot;
-            let own = self.holding(slot, digests);
-            if own.digest.same(&their.digest) {
-                self.equal(*their, from);
-                continue;
-            }
-            if their.digest.is_empty() {
-                self.took_in(slot, from, their.basis);
-            }
-            if !own.digest.is_empty() {
-                self.enqueue(slot, from);
-            } else if let Some(replica) = self.slots.get_mut(&slot) {
-                replica.handed.insert(from, own.digest);
-            }
-        }
-    }
-
-    fn equal(&mut self, their: Holding, with: PeerId) {
-        self.took_in(their.slot, with, their.basis);
-        if let Some(replica) = self.slots.get_mut(&their.slot) {
-            replica.asked.remove(&with);
-            replica.handed.insert(with, their.digest);
-        }
-    }
-
-    /// Everything that a peer held of the slot is here.
-    fn took_in(&mut self, slot: Slot, from: PeerId, basis: bool) {
-        if let Some(replica) = self.slots.get_mut(&slot) {
-            replica.merged.insert(from);
-            replica.set_basis(slot, replica.basis || basis, &mut self.outputs);
-        }
-    }
-
-    fn pushed(&mut self, now: Duration, from: PeerId, slot: Slot, basis: bool) {
-        if !self.is_slot(slot) {
-            return;
-        }
-        self.replica(now, slot).asked.remove(&from);
-        self.took_in(slot, from, basis);
-    }
-
     /// What is known of a slot; for one that is new here, who should hold it.
     fn replica(&mut self, now: Duration, slot: Slot) -> &mut Replica {
-        let group = || self.routes.home_of(slot).map(|home| home.group.clone());
-        self.slots.entry(slot).or_insert_with(|| Replica { group: group(), since: now, ..Replica::default() })
-    }
-
-    fn holding(&self, slot: Slot, digests: &impl Digests) -> Holding {
-        let basis = self.slots.get(&slot).is_some_and(|replica| replica.basis);
-        Holding { slot, digest: digests.digest(slot), basis }
+        self.slots.entry(slot).or_insert_with(|| {
+            let group = self.routes.home_of(slot).map(|home| home.group.clone());
+            let mut replica = Replica { group, since: now, ..Replica::default() };
+            let members = replica.group.clone().unwrap_or_default();
+            replica.add_holders(slot, &members, self.me, &mut self.outputs);
+            replica
+        })
     }
 
     /// Other peers may name slots that there are not.
@@ -312,6 +261,7 @@ impl State {
             replica.merged.remove(&peer);
             replica.handed.remove(&peer);
             replica.asked.remove(&peer);
+            replica.level.remove(&peer);
             replica.next_compare = now;
         }
     }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, Output};
+use super::{Config, Digests, Holding, Note, Output};
 use crate::{
     Rules,
     replication::digest::SlotDigest,
@@ -25,7 +25,12 @@ pub(super) struct Replica {
     pub(super) newcomer: bool,
     /// The copy has everything that was ever acknowledged, but for what the other members may have since.
     pub(super) basis: bool,
-    /// Members whose content has been taken in.
+    /// The other peers that may have records of the slot on their disks: all members of its groups since, but for those
+    /// that have said that they hold nothing any more.
+    pub(super) holders: BTreeSet<PeerId>,
+    /// Members that were found to hold the same, and to know of no holder outside the group; and when they were asked.
+    pub(super) level: BTreeMap<PeerId, Duration>,
+    /// Members whose content has been taken in; and holders outside the group that have been heard.
     pub(super) merged: BTreeSet<PeerId>,
     /// Members that have everything that was here when the digest was this.
     pub(super) handed: BTreeMap<PeerId, SlotDigest>,
@@ -52,8 +57,80 @@ impl Replica {
     pub(super) fn set_basis(&mut self, slot: Slot, basis: bool, outputs: &mut Vec<Output>) {
         if self.basis != basis {
             self.basis = basis;
-            outputs.push(Output::Basis(slot, basis));
+            self.note(slot, outputs);
         }
+    }
+
+    pub(super) fn add_holders<'a>(
+        &mut self,
+        slot: Slot,
+        holders: impl IntoIterator<Item = &'a PeerId>,
+        me: PeerId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let before = self.holders.len();
+        self.holders.extend(holders.into_iter().filter(|peer| **peer != me));
+        if self.holders.len() != before {
+            self.note(slot, outputs);
+        }
+    }
+
+    /// The peer has nothing of the slot on its disk any more.
+    pub(super) fn remove_holder(&mut self, slot: Slot, peer: PeerId, outputs: &mut Vec<Output>) {
+        if self.holders.remove(&peer) {
+            self.note(slot, outputs);
+        }
+    }
+
+    fn note(&self, slot: Slot, outputs: &mut Vec<Output>) {
+        outputs.push(Output::Note(slot, Note { basis: self.basis, holders: self.holders.clone() }));
+    }
+
+    pub(super) fn holding(&self, slot: Slot, digests: &impl Digests) -> Holding {
+        let (digest, horizon) = (digests.digest(slot), digests.horizon(slot));
+        Holding { slot, digest, basis: self.basis, horizon, holders: self.holders.iter().copied().collect() }
+    }
+
+    /// Holders outside the group that have not been heard in this round of comparisons.
+    pub(super) fn strays(&self) -> Vec<PeerId> {
+        let outside = |peer: &&PeerId| !self.is_member(**peer) && !self.merged.contains(*peer);
+        self.holders.iter().filter(outside).copied().collect()
+    }
+
+    /// Moves the horizon, if this peer is the slot's owner and there is something to forget: what every holder had when
+    /// it was asked is nowhere in an older version, and the grace covers what was on its way.
+    pub(super) fn reclaim(
+        &self,
+        now: Duration,
+        slot: Slot,
+        me: PeerId,
+        config: &Config,
+        rules: Rules,
+        digests: &impl Digests,
+        outputs: &mut Vec<Output>,
+    ) {
+        let digest = digests.digest(slot);
+        if digest.records == digest.values {
+            return;
+        }
+        let unchecked = (!rules.holders_confirm_deletions && self.synced).then_some(now);
+        let Some(since) = self.level_since(now, me, config).or(unchecked) else { return };
+        let age = now.saturating_sub(since) + config.tombstone_grace;
+        let horizon = digests.wall_clock().earlier_by(age);
+        if horizon > digests.horizon(slot).later_by(config.tombstone_grace / RECLAIMS_PER_GRACE) {
+            outputs.push(Output::Reclaim(slot, horizon));
+        }
+    }
+
+    /// Since when every member has held the same as this peer, its owner, if nobody else holds anything.
+    fn level_since(&self, now: Duration, me: PeerId, config: &Config) -> Option<Duration> {
+        let group = self.group.as_ref().filter(|group| group.first() == Some(&me))?;
+        if !self.synced || !self.fresh.is_empty() || !self.holders.iter().all(|peer| group.contains(peer)) {
+            return None;
+        }
+        let recent = |since: &&Duration| now.saturating_sub(**since) <= config.compare_every * 2;
+        let mut others = group.iter().filter(|peer| **peer != me);
+        others.try_fold(now, |least, peer| self.level.get(peer).filter(recent).map(|since| least.min(*since)))
     }
 
     /// Whom a member compares with. It is synced once everyone has been taken in.
@@ -125,3 +202,6 @@ impl Replica {
 
 /// Slots whose group is looked up at each tick at most. A guess: a peer that holds 1,000 has asked for all in 4 s.
 const LOCATES: usize = 64;
+
+/// How often within the grace deletions are forgotten at most: each time, the slot is read. A guess.
+const RECLAIMS_PER_GRACE: u32 = 10;

@@ -1,6 +1,7 @@
 //! What makes a replica answer alone, and what makes a holder let go.
 
 use super::*;
+use crate::hlc::Timestamp;
 use crate::overlay::{Home, Node, Peer, Ring, RingId};
 use crate::ring::{Id, SlotBits};
 
@@ -34,6 +35,14 @@ impl Digests for Held {
     fn held(&self) -> impl Iterator<Item = Slot> {
         (!self.0.is_empty()).then_some(SLOT).into_iter()
     }
+
+    fn horizon(&self, _: Slot) -> Timestamp {
+        Timestamp::default()
+    }
+
+    fn wall_clock(&self) -> Timestamp {
+        Timestamp::from_millis(1 << 40)
+    }
 }
 
 const NOTHING: Held = Held(SlotDigest { sum: 0, records: 0, values: 0 });
@@ -41,7 +50,8 @@ const SOMETHING: Held = Held(SlotDigest { sum: 42, records: 1, values: 1 });
 
 /// A peer that has just come into the group.
 fn newcomer(me: u8, group: &[u8]) -> State {
-    let mut state = State::new(Config::default(), Rules::ALL, Arc::new(Routes::outside(peer(me))), 0, []);
+    let mut state =
+        State::new(Config::default(), Rules::ALL, Arc::new(Routes::outside(peer(me))), 0, Memory::default());
     state.start(Duration::ZERO);
     state.handle(Duration::ZERO, Input::Routes(routes(me, group)), &NOTHING);
     state
@@ -57,8 +67,12 @@ fn tick(state: &mut State, at: u64, held: &Held) -> Vec<Output> {
 
 /// Peer `from` answers a comparison: it holds this.
 fn compared(state: &mut State, at: u64, from: u8, theirs: &Held, basis: bool, held: &Held) {
-    let holding = Holding { slot: SLOT, digest: theirs.0, basis };
-    state.handle(seconds(at), Input::Message(id(from), Message::Compared(vec![holding])), held);
+    let holding = Holding { slot: SLOT, digest: theirs.0, basis, horizon: Timestamp::default(), holders: Vec::new() };
+    state.handle(
+        seconds(at),
+        Input::Message(id(from), Message::Compared { slots: vec![holding.clone()], departed: Vec::new() }),
+        held,
+    );
 }
 
 fn synced(outputs: &[Output]) -> bool {
@@ -99,7 +113,7 @@ fn a_newcomer_needs_every_member_even_if_the_group_changes_meanwhile() {
 
 #[test]
 fn nobody_is_synced_after_a_member_is_lost_until_the_rest_have_compared() {
-    let mut state = State::new(Config::default(), Rules::ALL, routes(2, &[2, 3, 4]), 0, [SLOT]);
+    let mut state = State::new(Config::default(), Rules::ALL, routes(2, &[2, 3, 4]), 0, Memory::founder([SLOT]));
     state.start(Duration::ZERO);
     state.handle(Duration::ZERO, Input::Routes(routes(2, &[2, 3, 4])), &SOMETHING);
     tick(&mut state, 3, &SOMETHING);
@@ -119,7 +133,7 @@ fn nobody_is_synced_after_a_member_is_lost_until_the_rest_have_compared() {
 
 #[test]
 fn a_holder_outside_the_group_drops_the_slot_only_when_every_member_has_it() {
-    let mut state = State::new(Config::default(), Rules::ALL, routes(1, &[2, 3, 4]), 0, [SLOT]);
+    let mut state = State::new(Config::default(), Rules::ALL, routes(1, &[2, 3, 4]), 0, Memory::founder([SLOT]));
     state.start(Duration::ZERO);
     state.handle(Duration::ZERO, Input::Routes(routes(1, &[2, 3, 4])), &SOMETHING);
     let dropped = Output::Drop(SLOT, SOMETHING.0);
@@ -135,8 +149,9 @@ fn a_holder_outside_the_group_drops_the_slot_only_when_every_member_has_it() {
 #[test]
 fn who_hands_over_is_sent_nothing() {
     let mut state = newcomer(2, &[2, 3, 4]);
-    let holding = Holding { slot: SLOT, digest: NOTHING.0, basis: true };
-    let compare = |from| Input::Message(id(from), Message::Compare(vec![holding]));
+    let holding =
+        Holding { slot: SLOT, digest: NOTHING.0, basis: true, horizon: Timestamp::default(), holders: Vec::new() };
+    let compare = |from| Input::Message(id(from), Message::Compare(vec![holding.clone()]));
     let outputs = state.handle(seconds(1), compare(1), &SOMETHING);
     assert!(!outputs.iter().any(|output| matches!(output, Output::Transfer(..))));
     let outputs = state.handle(seconds(1), compare(3), &SOMETHING);
