@@ -234,7 +234,13 @@ async fn serve(
 ) -> Result<(), ServerError> {
     let coordinator = Coordinator::new(shared.clone(), handle.clone(), Limits::default());
     let kv = v1::kv_service_server::KvServiceServer::new(KvApi(coordinator.clone()));
-    let ring = RingApi { shared: shared.clone(), control: handle.clone(), started: Instant::now(), seeds };
+    let ring = RingApi {
+        shared: shared.clone(),
+        control: handle.clone(),
+        coordinator: coordinator.clone(),
+        started: Instant::now(),
+        seeds,
+    };
     let ring = v1::ring_service_server::RingServiceServer::new(ring);
     let peer = PeerApi { shared: shared.clone(), control: handle, coordinator };
     let peer = v1::peer_service_server::PeerServiceServer::new(peer)

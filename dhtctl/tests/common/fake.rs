@@ -10,7 +10,7 @@ use dhtctl::proto::{
     DeleteRequest, DeleteResponse, DepartRequest, DepartResponse, ExportRequest, ExportResponse, Finger, GetRequest,
     GetResponse, Hop, HopReason, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse, Mode,
     Node, NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring, StatusRequest,
-    StatusResponse, Version,
+    StatusResponse, VerifyRequest, VerifyResponse, Version,
     kv_service_server::{KvService, KvServiceServer},
     lookup_request::Target,
     ring_service_server::{RingService, RingServiceServer},
@@ -47,6 +47,7 @@ pub(crate) struct State {
     /// The answer to every read, if it is to be refused.
     pub(crate) read_refusal: Mutex<Option<Status>>,
     pub(crate) overlay: Mutex<OverlayResponse>,
+    pub(crate) report: Mutex<VerifyResponse>,
     pub(crate) joined_through: Mutex<Vec<String>>,
     pub(crate) departed: Mutex<bool>,
     pub(crate) last_min_durable: Mutex<u32>,
@@ -178,6 +179,7 @@ impl State {
             arrived: watch::Sender::new(0),
             read_refusal: Mutex::default(),
             overlay: Mutex::new(overlay),
+            report: Mutex::default(),
             joined_through: Mutex::default(),
             departed: Mutex::default(),
             last_min_durable: Mutex::default(),
@@ -283,6 +285,11 @@ impl RingService for Service {
             slot: 682,
             home_group: overlay.peer.into_iter().collect(),
         }))
+    }
+
+    async fn verify(&self, _: Request<VerifyRequest>) -> Answer<VerifyResponse> {
+        self.0.check_read()?;
+        Ok(Response::new(locked(&self.0.report).clone()))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Answer<JoinResponse> {

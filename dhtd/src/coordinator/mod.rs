@@ -6,6 +6,7 @@
 mod error;
 pub(crate) mod export;
 mod get;
+mod verify;
 mod write;
 
 use std::{
@@ -23,6 +24,7 @@ use dht_core::{
 
 pub use error::OperationError;
 pub use get::{Held, Read};
+pub use verify::VERIFY_TIME;
 pub use write::WriteOutcome;
 
 use crate::driver::{Handle, Shared, shards::Shards};
