@@ -65,15 +65,7 @@ impl Ring {
     /// # Panics
     /// If that takes more than a minute.
     pub async fn ideal(&self, peers: usize) {
-        let begun = Instant::now();
-        let mut ticks = interval(Duration::from_millis(100));
-        while begun.elapsed() < LIMIT {
-            ticks.tick().await;
-            if self.is_ideal(peers).await {
-                return;
-            }
-        }
-        panic!("the ring of {peers} is not ideal after {LIMIT:?}");
+        eventually(&format!("the ring of {peers} is ideal"), async || self.is_ideal(peers).await).await;
     }
 
     /// A client of the first peer that runs.
@@ -164,6 +156,21 @@ impl Peer {
         child.wait().expect("it is ours");
     }
 
+    /// Stops the process where it is (`kill -STOP`): it is there, but does nothing.
+    pub fn pause(&mut self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a paused process go on.
+    pub fn unpause(&mut self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&mut self, signal: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().is_ok_and(|status| status.success()));
+    }
+
     /// Waits until the process ends by itself; returns whether it was content.
     pub fn wait(&mut self) -> bool {
         let mut child = self.child.take().expect("it runs");
@@ -188,6 +195,22 @@ impl Drop for Peer {
             drop(child.wait());
         }
     }
+}
+
+/// Looks again and again whether it is so.
+///
+/// # Panics
+/// If it is not within a minute.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    let mut ticks = interval(Duration::from_millis(100));
+    while begun.elapsed() < LIMIT {
+        ticks.tick().await;
+        if is_so().await {
+            return;
+        }
+    }
+    panic!("after {LIMIT:?} it is not so that {what}");
 }
 
 /// Runs `dhtctl` against a peer and returns what it printed on standard output.
