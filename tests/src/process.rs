@@ -24,6 +24,8 @@ pub struct Peer {
     dir: PathBuf,
     child: Option<Child>,
     args: Vec<String>,
+    /// What it writes to its log.
+    log: Option<mpsc::Receiver<String>>,
 }
 
 /// Some peers on this machine; all end with it.
@@ -38,23 +40,27 @@ impl Ring {
     /// Starts a founder and `peers - 1` others that join through it, all with these arguments, and waits until the ring
     /// is ideal.
     pub async fn start(peers: usize, founding: &[&str], args: &[&str]) -> Self {
-        let base = tempfile::tempdir().expect("a directory for the peers");
-        let mut ring = Self { peers: Vec::new(), base };
+        let mut ring = Self { peers: Vec::new(), base: tempfile::tempdir().expect("a directory for the peers") };
         let first: Vec<&str> = [&["--bootstrap"], founding, args].concat();
-        ring.add(&first);
-        for _ in 1..peers {
-            let seed = ring.peers[0].address.clone();
-            ring.add(&[&["--join", seed.as_str()], args].concat());
-        }
+        let seed = ring.add(&first).address.clone();
+        let joining: Vec<&str> = [&["--join", seed.as_str()], args].concat();
+        // All at once: each takes a while to create its store.
+        let dirs = (1..peers).map(|number| ring.base.path().join(format!("peer-{number}")));
+        ring.peers.extend(dirs.map(|dir| Peer::new(dir, &joining)));
+        ring.peers[1..].iter_mut().for_each(Peer::launch);
+        ring.peers[1..].iter_mut().for_each(Peer::await_service);
         ring.ideal(peers).await;
         ring
     }
 
     /// Starts one more peer.
     pub fn add(&mut self, args: &[&str]) -> &mut Peer {
-        let dir = self.base.path().join(format!("peer-{}", self.peers.len()));
-        let args = args.iter().map(ToString::to_string).collect();
-        let mut peer = Peer { address: "127.0.0.1:0".to_owned(), dir, child: None, args };
+        self.add_in(self.base.path().join(format!("peer-{}", self.peers.len())), args)
+    }
+
+    /// Starts one more peer with its data in this directory.
+    pub fn add_in(&mut self, dir: PathBuf, args: &[&str]) -> &mut Peer {
+        let mut peer = Peer::new(dir, args);
         peer.start();
         self.peers.push(peer);
         self.peers.last_mut().expect("it was just pushed")
@@ -112,11 +118,21 @@ impl Ring {
 }
 
 impl Peer {
+    fn new(dir: PathBuf, args: &[&str]) -> Self {
+        let args = args.iter().map(ToString::to_string).collect();
+        Self { address: "127.0.0.1:0".to_owned(), dir, child: None, args, log: None }
+    }
+
     /// Starts the process, with what is in its data directory if it ran before.
     ///
     /// # Panics
     /// If it does not serve: its log is in the message.
     pub fn start(&mut self) {
+        self.launch();
+        self.await_service();
+    }
+
+    fn launch(&mut self) {
         let mut child = Command::new(binary("dhtd"))
             .args(["run", "--stop-with-stdin", "--listen", &self.address, "--data-dir"])
             .arg(&self.dir)
@@ -133,8 +149,14 @@ impl Peer {
                 let _ = sender.send(line);
             }
         });
+        self.child = Some(child);
+        self.log = Some(lines);
+    }
+
+    fn await_service(&mut self) {
+        let lines = self.log.as_ref().expect("it was launched");
         let mut said = Vec::new();
-        let served = loop {
+        self.address = loop {
             match lines.recv_timeout(LIMIT) {
                 Ok(line) => match line.split_once("serving address=") {
                     Some((_, address)) => break address.trim().to_owned(),
@@ -143,10 +165,13 @@ impl Peer {
                 Err(_) => panic!("a peer does not serve:\n{}", said.join("\n")),
             }
         };
-        self.address = served;
-        self.child = Some(child);
         // What made it a member the first time is on disk now.
         self.args.retain(|arg| arg != "--bootstrap");
+    }
+
+    /// What it has written to its log since it began to serve, or since this was last asked.
+    pub fn said(&self) -> Vec<String> {
+        self.log.iter().flat_map(mpsc::Receiver::try_iter).collect()
     }
 
     /// Ends the process without a chance to do anything (`kill -9`).
