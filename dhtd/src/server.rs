@@ -111,7 +111,7 @@ impl Server {
         let me = describe(&config, &dir, address);
         tracing::info!(peer = %me.id.short(), address = %me.address, incarnation = me.incarnation, "starting");
         let (trouble, troubles) = mpsc::channel(64);
-        let shared = Arc::new(Shared::new(me.clone(), trouble));
+        let shared = Arc::new(Shared::new(me.clone(), trouble, engine.clone()));
         let (handle, inbox) = Handle::new();
         let control = control(&config, me.clone(), &shared, &handle, dir, engine);
         let control = tokio::spawn(control.run(inbox, troubles));

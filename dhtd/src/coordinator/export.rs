@@ -52,10 +52,11 @@ impl Coordinator {
     /// # Errors
     /// If this peer holds no data yet.
     pub async fn scan_here(&self, slots: Vec<Slot>, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
-        let shards = self.shards()?.clone();
+        let (this, shards) = (self.clone(), self.shards()?.clone());
         let scan = spawn_blocking(move || {
             for slot in slots {
-                scan_slot(&shards, slot, &pages)?;
+                // The flag is read first: what is synced afterwards was so when the records were read.
+                scan_slot(&shards, slot, this.synced(slot), &pages)?;
             }
             Ok(())
         });
@@ -84,10 +85,10 @@ impl Coordinator {
     /// Which peer is asked for which slots: this one where it can answer, else any other replica.
     async fn plan(&self, slots: &[Slot], attempt: usize) -> BTreeMap<dht_core::ring::PeerId, (Peer, Vec<Slot>)> {
         let mut plan: BTreeMap<_, (Peer, Vec<Slot>)> = BTreeMap::new();
-        let (me, synced) = (self.me(), |slot| self.shards().is_ok_and(|shards| shards.table().synced(slot)));
+        let me = self.me();
         for slot in slots {
             let group = self.home(*slot).await.unwrap_or_default();
-            let here = group.iter().find(|peer| peer.id == me && synced(*slot));
+            let here = group.iter().find(|peer| peer.id == me && self.synced(*slot));
             // Another replica at each attempt: the one before may be one that cannot answer.
             let others: Vec<&Peer> = group.iter().filter(|peer| peer.id != me).collect();
             let there = others.get((attempt + slot.0 as usize) % others.len().max(1)).copied();
@@ -122,8 +123,7 @@ async fn collect(mut pages: mpsc::Receiver<Page>, items: &mpsc::Sender<Vec<v1::K
     done
 }
 
-fn scan_slot(shards: &Arc<Shards>, slot: Slot, pages: &mpsc::Sender<Page>) -> Result<(), OperationError> {
-    let synced = shards.table().synced(slot);
+fn scan_slot(shards: &Arc<Shards>, slot: Slot, synced: bool, pages: &mpsc::Sender<Page>) -> Result<(), OperationError> {
     let (mut items, mut bytes) = (Vec::new(), 0);
     for entry in shards.scan(slot) {
         let (at, record) = entry?;

@@ -105,6 +105,13 @@ impl Coordinator {
         self.0.shared.shards.get().ok_or(OperationError::NotAMember)
     }
 
+    /// This peer may answer for a slot alone. A peer whose store takes no writes any more misses what is acknowledged
+    /// elsewhere from then on, whatever it had taken in before.
+    fn synced(&self, slot: Slot) -> bool {
+        let synced = self.shards().is_ok_and(|shards| shards.table().synced(slot));
+        synced && self.0.shared.store.failure().is_none()
+    }
+
     fn me(&self) -> PeerId {
         self.0.shared.routes.load().me.id
     }
