@@ -127,7 +127,12 @@ impl Server {
         }
         let (stop, stopping) = oneshot::channel();
         let serving = serve(listener, shared.clone(), handle, seeds, stopping, control);
-        let stopped = tokio::spawn(serving);
+        let data = shared.clone();
+        let stopped = tokio::spawn(async move {
+            serving.await?;
+            let Some(shards) = data.shards.get() else { return Ok(()) };
+            shards.flush().await.map_err(|source| ServerError::Store { dir: dir_name, source })
+        });
         Ok(Self { address, shared, stop: Some(stop), stopped })
     }
 
@@ -146,7 +151,7 @@ impl Server {
     /// Stops serving, keeps the data, and returns when everything is on disk.
     ///
     /// # Errors
-    /// If serving had failed before.
+    /// If serving had failed before, or the store takes no writes.
     pub async fn stop(mut self) -> Result<(), ServerError> {
         drop(self.stop.take());
         self.ended().await
@@ -295,10 +300,7 @@ async fn serve(
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();
     }
-    match shared.shards.get() {
-        Some(shards) => shards.flush().await.map_err(|error| ServerError::Serve(error.chain())),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn describe_services() -> tonic_reflection::server::Builder<'static> {

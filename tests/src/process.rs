@@ -169,6 +169,16 @@ impl Peer {
         self.args.retain(|arg| arg != "--bootstrap");
     }
 
+    /// Starts the process although it will refuse to run, and returns what it says about that.
+    ///
+    /// # Panics
+    /// If it ends well.
+    pub fn refuse_to_start(&mut self) -> String {
+        self.launch();
+        assert!(!self.wait(), "it ended well");
+        self.log.iter().flat_map(mpsc::Receiver::iter).collect::<Vec<_>>().join("\n")
+    }
+
     /// What it has written to its log since it began to serve, or since this was last asked.
     pub fn said(&self) -> Vec<String> {
         self.log.iter().flat_map(mpsc::Receiver::try_iter).collect()

@@ -120,12 +120,18 @@ async fn fill(filling: Filling) {
     filling.read_all(&small, keys).await;
     let report = small.verify().await.expect("it is a member still");
     assert_eq!((report.verdict(), report.peers), (Verdict::Holds, 3), "{report:?}");
+    let status = small.status().await.expect("it answers");
+    assert!(status.store_failure.contains("the disk is full"), "{status:?}");
     let exported = dhtctl(&ring.peers[2].address, &["export"]);
     assert_eq!(exported.iter().filter(|byte| **byte == b'\n').count(), keys as usize);
 
-    // More room, and a restart that finds everything as a loss of power may leave it.
-    disk.enlarge("512m");
     ring.peers[2].kill();
+    if let Filling::Noise = filling {
+        // Not a byte is left, and it can't even note that this is its next life.
+        let refusal = ring.peers[2].refuse_to_start();
+        assert!(refusal.contains("error: ") && refusal.contains("No space left on device"), "{refusal}");
+    }
+    disk.enlarge("512m");
     ring.peers[2].start();
     ring.ideal(3).await;
     ring.whole(keys.into(), 3).await;

@@ -48,6 +48,7 @@ pub(crate) struct State {
     pub(crate) read_refusal: Mutex<Option<Status>>,
     pub(crate) overlay: Mutex<OverlayResponse>,
     pub(crate) report: Mutex<VerifyResponse>,
+    pub(crate) store_failure: Mutex<String>,
     pub(crate) joined_through: Mutex<Vec<String>>,
     pub(crate) departed: Mutex<bool>,
     pub(crate) last_min_durable: Mutex<u32>,
@@ -180,6 +181,7 @@ impl State {
             read_refusal: Mutex::default(),
             overlay: Mutex::new(overlay),
             report: Mutex::default(),
+            store_failure: Mutex::default(),
             joined_through: Mutex::default(),
             departed: Mutex::default(),
             last_min_durable: Mutex::default(),
@@ -254,6 +256,7 @@ impl RingService for Service {
             disk_bytes: 123_456_789,
             transfers: 1,
             version: "0.1.0".into(),
+            store_failure: locked(&self.0.store_failure).clone(),
         }))
     }
 

@@ -121,6 +121,7 @@ impl RingApi {
             disk_bytes: shards.map_or(0, |shards| shards.disk_bytes()),
             transfers: count(transfers),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            store_failure: self.shared.store.failure().map_or_else(String::new, |cause| cause.to_string()),
         })
     }
 
