@@ -252,18 +252,7 @@ async fn serve(
         .max_decoding_message_size(PEER_MESSAGE_BYTES)
         .max_encoding_message_size(PEER_MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
-    let mut phases = shared.phase.subscribe();
-    let reporting = tokio::spawn(async move {
-        loop {
-            let member = matches!(*phases.borrow_and_update(), Phase::Member | Phase::Island);
-            let status =
-                if member { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-            health.set_service_status("", status).await;
-            if phases.changed().await.is_err() {
-                return;
-            }
-        }
-    });
+    let reporting = tokio::spawn(report_health(shared, health));
     let reflection = |error: tonic_reflection::server::Error| ServerError::Serve(error.to_string());
     let (shut_down, shut) = oneshot::channel::<()>();
     let server = Tonic::builder()
@@ -303,6 +292,24 @@ async fn serve(
     Ok(())
 }
 
+/// Ready is a member whose store takes writes. There is no event for the store, so it is looked at now and then.
+async fn report_health(shared: Arc<Shared>, health: tonic_health::server::HealthReporter) {
+    let mut phases = shared.phase.subscribe();
+    let mut looks = tokio::time::interval(LOOK_AT_STORE_EVERY);
+    loop {
+        let member = matches!(*phases.borrow_and_update(), Phase::Member | Phase::Island);
+        let ready = member && shared.store.failure().is_none();
+        let status = if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+        health.set_service_status("", status).await;
+        tokio::select! {
+            changed = phases.changed() => if changed.is_err() {
+                return;
+            },
+            _ = looks.tick() => {}
+        }
+    }
+}
+
 fn describe_services() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR_SET)
 }
@@ -319,6 +326,9 @@ const KEEP_ALIVE_TIME_OUT: Duration = Duration::from_secs(20);
 
 /// HTTP/2's default of 64 KiB would stall a stream of 1 MiB values at every round trip.
 const WINDOW: u32 = 4 << 20;
+
+/// How long a peer may call itself ready although its store has failed. A guess: load balancers ask less often.
+const LOOK_AT_STORE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long requests that are under way may take when the peer stops. A guess.
 const DRAIN: Duration = Duration::from_secs(1);

@@ -32,7 +32,7 @@ fn state(world: &World, id: PeerId) -> Option<&State> {
 /// Asks one peer after the other; each answer takes a while.
 fn walk(world: &mut World, from: PeerId) -> Option<Walk> {
     let mut walk = Walk::new(state(world, from)?.testimony());
-    while let Some(peer) = walk.next() {
+    while let Some(peer) = walk.next_to_ask() {
         world.run_for(MILLI * 2);
         let answer = state(world, peer.id).map(State::testimony);
         walk.take(&peer, answer);

@@ -6,9 +6,11 @@ use std::{
     process::Command,
 };
 
-use dht_tests::process::{Ring, dhtctl};
+use dht_tests::process::{Ring, dhtctl, eventually};
 use dhtctl::{Client, proto::Verdict};
 use tokio::task::JoinSet;
+use tonic::transport::Endpoint;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 /// A file system in memory of a limited size, gone with the test.
 struct SmallDisk(PathBuf);
@@ -83,6 +85,15 @@ impl Filling {
     }
 }
 
+/// What the peer tells load balancers.
+async fn is_ready(address: &str) -> bool {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    let channel = endpoint.connect().await.expect("it serves");
+    let answer =
+        HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await.expect("it knows");
+    answer.into_inner().status() == ServingStatus::Serving
+}
+
 /// Fills the disk of one peer of three, and looks at what it, the others and a restart make of it.
 async fn fill(filling: Filling) {
     let scratch = tempfile::tempdir().expect("a place to mount at");
@@ -95,19 +106,24 @@ async fn fill(filling: Filling) {
     let (healthy, small) = (ring.peers[0].client(), ring.peers[2].client());
 
     let mut keys = 0;
-    let refusal = loop {
+    loop {
         filling.write(&healthy, keys..keys + 100).await;
         keys += 100;
-        if let Err(refusal) = small.delete("nothing", 1).await {
-            break refusal;
+        if small.delete("nothing", 1).await.is_err() {
+            break;
         }
         assert!(keys < 10_000, "the disk does not get full");
-    };
+    }
     println!("full after {keys} keys");
+    // The very first refusal may be DISK_FULL; this is what stays.
+    let refusal = small.delete("nothing", 1).await.expect_err("it takes no writes any more");
     assert_eq!(refusal.reason(), Some("STORE_READ_ONLY"), "{refusal}");
     assert!(refusal.message().contains("the disk is full") && refusal.message().contains("free some space"));
     let log = ring.peers[2].said();
     assert!(log.iter().any(|line| line.contains("ERROR") && line.contains("read-only")), "{log:?}");
+
+    eventually("the peer is not ready any more", async || !is_ready(&ring.peers[2].address).await).await;
+    assert!(is_ready(&ring.peers[0].address).await);
 
     // The others go on, whichever of them is asked; what they acknowledge can be read through the full one.
     for through in 0..2 {

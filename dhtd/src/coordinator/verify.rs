@@ -50,7 +50,7 @@ impl Coordinator {
         let mut asked = JoinSet::new();
         loop {
             while asked.len() < ASKED_AT_ONCE
-                && let Some(peer) = walk.next()
+                && let Some(peer) = walk.next_to_ask()
             {
                 let coordinator = self.clone();
                 asked.spawn(async move {

@@ -58,7 +58,7 @@ impl State {
     }
 }
 
-/// One walk: begin with one peer's testimony, then ask whoever [`Walk::next`] names until it names nobody.
+/// One walk: begin with one peer's testimony, then ask whoever [`Walk::next_to_ask`] names until it names nobody.
 #[derive(Clone, Debug)]
 pub struct Walk {
     answers: BTreeMap<PeerId, Testimony>,
@@ -83,7 +83,7 @@ impl Walk {
     }
 
     /// Another peer to ask. Several may be asked at a time; when all have been taken in there may be more.
-    pub fn next(&mut self) -> Option<Peer> {
+    pub fn next_to_ask(&mut self) -> Option<Peer> {
         while let Some(peer) = self.waiting.pop_front() {
             // An older description may have led to an address where the peer lives no longer.
             let asked = self.asked.get(&peer.id).is_some_and(|incarnation| *incarnation >= peer.incarnation);

@@ -29,7 +29,7 @@ fn ring(places: std::ops::Range<u8>, nodes: u32, windings: usize) -> Vec<Testimo
 /// Walks from the first peer; those that are not in `testimonies` don't answer.
 fn walk(testimonies: &[Testimony]) -> Walk {
     let mut walk = Walk::new(testimonies[0].clone());
-    while let Some(peer) = walk.next() {
+    while let Some(peer) = walk.next_to_ask() {
         let answer = testimonies.iter().find(|testimony| testimony.peer.id == peer.id).cloned();
         walk.take(&peer, answer);
     }
@@ -194,21 +194,21 @@ fn a_peer_is_asked_where_its_newest_description_says() {
     let [first, second]: [Testimony; 2] = ring(0..2, 1, 1).try_into().expect("two");
     let moved = Peer { address: "elsewhere:1".into(), incarnation: 2, ..second.peer.clone() };
     let mut walk = Walk::new(first);
-    let old = walk.next().expect("the other");
+    let old = walk.next_to_ask().expect("the other");
     walk.take(&old, None);
-    assert_eq!(walk.next(), None);
+    assert_eq!(walk.next_to_ask(), None);
     let witness = Testimony { peer: described(5, 1), remembered: vec![old, moved.clone()], ..second.clone() };
     walk.take(&witness.peer.clone(), Some(witness));
-    assert_eq!(walk.next(), Some(moved.clone()));
+    assert_eq!(walk.next_to_ask(), Some(moved.clone()));
     walk.take(&moved, Some(Testimony { peer: moved.clone(), ..second }));
-    assert!(walk.silent.is_empty() && walk.next().is_none());
+    assert!(walk.silent.is_empty() && walk.next_to_ask().is_none());
 }
 
 #[test]
 fn another_peer_at_the_address_is_no_answer() {
     let ring = ring(0..3, 1, 1);
     let mut walk = Walk::new(ring[0].clone());
-    while let Some(peer) = walk.next() {
+    while let Some(peer) = walk.next_to_ask() {
         walk.take(&peer, Some(ring[0].clone()));
     }
     assert_eq!((walk.answers.len(), walk.silent.len()), (1, 2));
