@@ -235,7 +235,10 @@ impl KvService for Service {
             .iter()
             .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone(), version: version() })
             .collect();
-        let pages: Vec<_> = items.chunks(7).map(|page| Ok(ExportResponse { items: page.to_vec() })).collect();
+        let slots_total = u32::try_from(items.len().div_ceil(7)).unwrap_or(u32::MAX);
+        let page =
+            |(items, slots_done): (&[KeyValue], u32)| ExportResponse { items: items.to_vec(), slots_done, slots_total };
+        let pages: Vec<_> = items.chunks(7).zip(1..).map(page).map(Ok).collect();
         Ok(Response::new(iter(pages)))
     }
 }
