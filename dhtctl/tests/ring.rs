@@ -88,6 +88,19 @@ async fn status_has_a_row_for_every_peer_or_only_for_the_asked_one() {
 }
 
 #[tokio::test]
+async fn status_tells_whose_store_takes_no_writes_and_why() {
+    let ring = Fake::ring(2).await;
+    assert!(!dhtctl(&ring[0].address, &["status"]).await.text().contains("read-only"));
+    *locked(&ring[1].state.store_failure) = "the disk is full".into();
+    let ran = dhtctl(&ring[0].address, &["status"]).await.expect_code(0);
+    let line = format!("read-only: 01010101 {}: the disk is full\n", ring[1].address);
+    assert!(ran.text().ends_with(&line), "{}", ran.text());
+    let document = dhtctl(&ring[0].address, &["status", "-o", "json"]).await.expect_code(0).json();
+    assert_eq!(document["peers"][1]["store_failure"], json!("the disk is full"));
+    assert_eq!(document["peers"][0]["store_failure"], Value::Null);
+}
+
+#[tokio::test]
 async fn status_of_an_idle_peer_needs_no_ring() {
     let fake = Fake::start().await;
     let ran = dhtctl(&fake.address, &["status"]).await.expect_code(0);

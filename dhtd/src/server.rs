@@ -111,7 +111,7 @@ impl Server {
         let me = describe(&config, &dir, address);
         tracing::info!(peer = %me.id.short(), address = %me.address, incarnation = me.incarnation, "starting");
         let (trouble, troubles) = mpsc::channel(64);
-        let shared = Arc::new(Shared::new(me.clone(), trouble));
+        let shared = Arc::new(Shared::new(me.clone(), trouble, engine.clone()));
         let (handle, inbox) = Handle::new();
         let control = control(&config, me.clone(), &shared, &handle, dir, engine);
         let control = tokio::spawn(control.run(inbox, troubles));
@@ -127,7 +127,12 @@ impl Server {
         }
         let (stop, stopping) = oneshot::channel();
         let serving = serve(listener, shared.clone(), handle, seeds, stopping, control);
-        let stopped = tokio::spawn(serving);
+        let data = shared.clone();
+        let stopped = tokio::spawn(async move {
+            serving.await?;
+            let Some(shards) = data.shards.get() else { return Ok(()) };
+            shards.flush().await.map_err(|source| ServerError::Store { dir: dir_name, source })
+        });
         Ok(Self { address, shared, stop: Some(stop), stopped })
     }
 
@@ -146,7 +151,7 @@ impl Server {
     /// Stops serving, keeps the data, and returns when everything is on disk.
     ///
     /// # Errors
-    /// If serving had failed before.
+    /// If serving had failed before, or the store takes no writes.
     pub async fn stop(mut self) -> Result<(), ServerError> {
         drop(self.stop.take());
         self.ended().await
@@ -234,25 +239,20 @@ async fn serve(
 ) -> Result<(), ServerError> {
     let coordinator = Coordinator::new(shared.clone(), handle.clone(), Limits::default());
     let kv = v1::kv_service_server::KvServiceServer::new(KvApi(coordinator.clone()));
-    let ring = RingApi { shared: shared.clone(), control: handle.clone(), started: Instant::now(), seeds };
+    let ring = RingApi {
+        shared: shared.clone(),
+        control: handle.clone(),
+        coordinator: coordinator.clone(),
+        started: Instant::now(),
+        seeds,
+    };
     let ring = v1::ring_service_server::RingServiceServer::new(ring);
     let peer = PeerApi { shared: shared.clone(), control: handle, coordinator };
     let peer = v1::peer_service_server::PeerServiceServer::new(peer)
         .max_decoding_message_size(PEER_MESSAGE_BYTES)
         .max_encoding_message_size(PEER_MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
-    let mut phases = shared.phase.subscribe();
-    let reporting = tokio::spawn(async move {
-        loop {
-            let member = matches!(*phases.borrow_and_update(), Phase::Member | Phase::Island);
-            let status =
-                if member { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-            health.set_service_status("", status).await;
-            if phases.changed().await.is_err() {
-                return;
-            }
-        }
-    });
+    let reporting = tokio::spawn(report_health(shared, health));
     let reflection = |error: tonic_reflection::server::Error| ServerError::Serve(error.to_string());
     let (shut_down, shut) = oneshot::channel::<()>();
     let server = Tonic::builder()
@@ -289,9 +289,24 @@ async fn serve(
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();
     }
-    match shared.shards.get() {
-        Some(shards) => shards.flush().await.map_err(|error| ServerError::Serve(error.chain())),
-        None => Ok(()),
+    Ok(())
+}
+
+/// Ready is a member whose store takes writes. There is no event for the store, so it is looked at now and then.
+async fn report_health(shared: Arc<Shared>, health: tonic_health::server::HealthReporter) {
+    let mut phases = shared.phase.subscribe();
+    let mut looks = tokio::time::interval(LOOK_AT_STORE_EVERY);
+    loop {
+        let member = matches!(*phases.borrow_and_update(), Phase::Member | Phase::Island);
+        let ready = member && shared.store.failure().is_none();
+        let status = if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+        health.set_service_status("", status).await;
+        tokio::select! {
+            changed = phases.changed() => if changed.is_err() {
+                return;
+            },
+            _ = looks.tick() => {}
+        }
     }
 }
 
@@ -311,6 +326,9 @@ const KEEP_ALIVE_TIME_OUT: Duration = Duration::from_secs(20);
 
 /// HTTP/2's default of 64 KiB would stall a stream of 1 MiB values at every round trip.
 const WINDOW: u32 = 4 << 20;
+
+/// How long a peer may call itself ready although its store has failed. A guess: load balancers ask less often.
+const LOOK_AT_STORE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long requests that are under way may take when the peer stops. A guess.
 const DRAIN: Duration = Duration::from_secs(1);

@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use bytes::Bytes;
 use dhtd_proto::v1::{self, peer_service_client::PeerServiceClient};
 use tempfile::{TempDir, tempdir};
 use tonic::{Status, transport::Endpoint};
@@ -190,6 +191,26 @@ async fn peers_of_another_ring_or_protocol_are_refused() {
     ];
     for (reason, request) in requests {
         let status = exchange(&running.address, request).await.expect_err(reason);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some(reason), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn peers_of_another_ring_or_protocol_are_told_nothing() {
+    let dir = tempdir().expect("a temporary directory");
+    let running = Running::start(dir.path(), &["--bootstrap"]);
+    let endpoint = Endpoint::from_shared(format!("http://{}", running.address)).expect("an address");
+    let mut client = PeerServiceClient::new(endpoint.connect().await.expect("it serves"));
+    let request = v1::TestifyRequest { protocol_version: dhtd_proto::PROTOCOL_VERSION, ring_id: Bytes::new() };
+    let answer = client.testify(request.clone()).await.expect("a peer in no ring may ask").into_inner();
+    assert_eq!(answer.members.len(), 16);
+    let requests = [
+        ("WRONG_RING", v1::TestifyRequest { ring_id: vec![9; 16].into(), ..request.clone() }),
+        ("PROTOCOL_VERSION", v1::TestifyRequest { protocol_version: 99, ..request }),
+    ];
+    for (reason, request) in requests {
+        let status = client.testify(request).await.expect_err(reason);
         let details = status.get_error_details();
         assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some(reason), "{status:?}");
     }

@@ -24,6 +24,8 @@ pub struct Peer {
     dir: PathBuf,
     child: Option<Child>,
     args: Vec<String>,
+    /// What it writes to its log.
+    log: Option<mpsc::Receiver<String>>,
 }
 
 /// Some peers on this machine; all end with it.
@@ -38,13 +40,15 @@ impl Ring {
     /// Starts a founder and `peers - 1` others that join through it, all with these arguments, and waits until the ring
     /// is ideal.
     pub async fn start(peers: usize, founding: &[&str], args: &[&str]) -> Self {
-        let base = tempfile::tempdir().expect("a directory for the peers");
-        let mut ring = Self { peers: Vec::new(), base };
+        let mut ring = Self { peers: Vec::new(), base: tempfile::tempdir().expect("a directory for the peers") };
         let first: Vec<&str> = [&["--bootstrap"], founding, args].concat();
-        ring.add(&first);
-        for _ in 1..peers {
-            let seed = ring.peers[0].address.clone();
-            ring.add(&[&["--join", seed.as_str()], args].concat());
+        let seed = ring.add(&first).address.clone();
+        let joining: Vec<&str> = [&["--join", seed.as_str()], args].concat();
+        let dirs = (1..peers).map(|number| ring.base.path().join(format!("peer-{number}")));
+        ring.peers.extend(dirs.map(|dir| Peer::new(dir, &joining)));
+        for group in ring.peers[1..].chunks_mut(STARTED_AT_ONCE) {
+            group.iter_mut().for_each(Peer::launch);
+            group.iter_mut().for_each(Peer::await_service);
         }
         ring.ideal(peers).await;
         ring
@@ -52,9 +56,12 @@ impl Ring {
 
     /// Starts one more peer.
     pub fn add(&mut self, args: &[&str]) -> &mut Peer {
-        let dir = self.base.path().join(format!("peer-{}", self.peers.len()));
-        let args = args.iter().map(ToString::to_string).collect();
-        let mut peer = Peer { address: "127.0.0.1:0".to_owned(), dir, child: None, args };
+        self.add_in(self.base.path().join(format!("peer-{}", self.peers.len())), args)
+    }
+
+    /// Starts one more peer with its data in this directory.
+    pub fn add_in(&mut self, dir: PathBuf, args: &[&str]) -> &mut Peer {
+        let mut peer = Peer::new(dir, args);
         peer.start();
         self.peers.push(peer);
         self.peers.last_mut().expect("it was just pushed")
@@ -63,17 +70,9 @@ impl Ring {
     /// Waits until that many peers are in the ring and agree about it.
     ///
     /// # Panics
-    /// If that takes more than a minute.
+    /// If that takes more than three minutes.
     pub async fn ideal(&self, peers: usize) {
-        let begun = Instant::now();
-        let mut ticks = interval(Duration::from_millis(100));
-        while begun.elapsed() < LIMIT {
-            ticks.tick().await;
-            if self.is_ideal(peers).await {
-                return;
-            }
-        }
-        panic!("the ring of {peers} is not ideal after {LIMIT:?}");
+        eventually(&format!("the ring of {peers} is ideal"), async || self.is_ideal(peers).await).await;
     }
 
     /// A client of the first peer that runs.
@@ -86,7 +85,7 @@ impl Ring {
     /// `copies` times.
     ///
     /// # Panics
-    /// If that takes more than a minute.
+    /// If that takes more than three minutes.
     pub async fn whole(&self, keys: u64, copies: u64) {
         let begun = Instant::now();
         let mut ticks = interval(Duration::from_millis(100));
@@ -120,11 +119,21 @@ impl Ring {
 }
 
 impl Peer {
+    fn new(dir: PathBuf, args: &[&str]) -> Self {
+        let args = args.iter().map(ToString::to_string).collect();
+        Self { address: "127.0.0.1:0".to_owned(), dir, child: None, args, log: None }
+    }
+
     /// Starts the process, with what is in its data directory if it ran before.
     ///
     /// # Panics
     /// If it does not serve: its log is in the message.
     pub fn start(&mut self) {
+        self.launch();
+        self.await_service();
+    }
+
+    fn launch(&mut self) {
         let mut child = Command::new(binary("dhtd"))
             .args(["run", "--stop-with-stdin", "--listen", &self.address, "--data-dir"])
             .arg(&self.dir)
@@ -141,8 +150,14 @@ impl Peer {
                 let _ = sender.send(line);
             }
         });
+        self.child = Some(child);
+        self.log = Some(lines);
+    }
+
+    fn await_service(&mut self) {
+        let lines = self.log.as_ref().expect("it was launched");
         let mut said = Vec::new();
-        let served = loop {
+        self.address = loop {
             match lines.recv_timeout(LIMIT) {
                 Ok(line) => match line.split_once("serving address=") {
                     Some((_, address)) => break address.trim().to_owned(),
@@ -151,10 +166,23 @@ impl Peer {
                 Err(_) => panic!("a peer does not serve:\n{}", said.join("\n")),
             }
         };
-        self.address = served;
-        self.child = Some(child);
         // What made it a member the first time is on disk now.
         self.args.retain(|arg| arg != "--bootstrap");
+    }
+
+    /// Starts the process although it will refuse to run, and returns what it says about that.
+    ///
+    /// # Panics
+    /// If it ends well.
+    pub fn refuse_to_start(&mut self) -> String {
+        self.launch();
+        assert!(!self.wait(), "it ended well");
+        self.log.iter().flat_map(mpsc::Receiver::iter).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What it has written to its log since it began to serve, or since this was last asked.
+    pub fn said(&self) -> Vec<String> {
+        self.log.iter().flat_map(mpsc::Receiver::try_iter).collect()
     }
 
     /// Ends the process without a chance to do anything (`kill -9`).
@@ -162,6 +190,21 @@ impl Peer {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("it is ours");
         child.wait().expect("it is ours");
+    }
+
+    /// Stops the process where it is (`kill -STOP`): it is there, but does nothing.
+    pub fn pause(&mut self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a paused process go on.
+    pub fn unpause(&mut self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&mut self, signal: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().is_ok_and(|status| status.success()));
     }
 
     /// Waits until the process ends by itself; returns whether it was content.
@@ -188,6 +231,22 @@ impl Drop for Peer {
             drop(child.wait());
         }
     }
+}
+
+/// Looks again and again whether it is so.
+///
+/// # Panics
+/// If it is not within three minutes.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    let mut ticks = interval(Duration::from_millis(100));
+    while begun.elapsed() < LIMIT {
+        ticks.tick().await;
+        if is_so().await {
+            return;
+        }
+    }
+    panic!("after {LIMIT:?} it is not so that {what}");
 }
 
 /// Runs `dhtctl` against a peer and returns what it printed on standard output.
@@ -219,5 +278,9 @@ fn binary(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// A peer that starts has half a second of work to do, in a debug build. Side by side that goes quicker, but if many did
+/// it at once, those that run already would not get to answer and be taken for dead.
+const STARTED_AT_ONCE: usize = 4;
+
 /// Far more than anything takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);

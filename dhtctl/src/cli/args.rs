@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// How results are printed; errors on stderr follow
     #[arg(long, short, global = true, env = "DHTCTL_OUTPUT", hide_env_values = true, help_heading = GLOBAL, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
-    /// How long a call, a key of import, or the wait for more of a stream may take [default: 5s; join: 60s]
+    /// How long a call, a key of import, or the wait for more of a stream may take [default: 5s; verify: 15s; join: 60s]
     #[arg(long, global = true, env = "DHTCTL_TIMEOUT", hide_env_values = true, help_heading = GLOBAL, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
     #[command(subcommand)]
@@ -43,6 +43,8 @@ impl Arguments {
         let default = match self.command {
             // A joiner copies nothing before it is a member, but may have to try several seeds.
             Command::Join(_) => Duration::from_secs(60),
+            // A peer watches a ring that changes for ten seconds before it gives up.
+            Command::Verify(_) => Duration::from_secs(15),
             _ => Duration::from_secs(5),
         };
         self.timeout.unwrap_or(default)
@@ -74,6 +76,7 @@ pub(crate) enum Command {
     Overlay(Overlay),
     Status(Status),
     Lookup(Lookup),
+    Verify(Verify),
 }
 
 /// Write a key
@@ -283,6 +286,21 @@ pub(crate) struct Lookup {
     #[arg(long, value_name = "HEX")]
     pub(crate) id: Option<String>,
 }
+
+/// Check that the ring keeps the invariant on which its maintenance relies
+#[derive(Args, Debug)]
+#[command(before_help = "\
+Examples:
+  dhtctl verify
+  dhtctl verify -o json | jq .verdict      holds, violated or cannot_tell")]
+#[command(
+    after_help = "It asks every peer that can be found, twice, so that what it judges was true at one moment. A violation\n\
+must last for some seconds to be called one.\n\
+\n\
+Exit codes: 0 it holds; 1 it is violated; 5 nobody can tell: the ring is changing, or a peer that matters does\n\
+not answer."
+)]
+pub(crate) struct Verify {}
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

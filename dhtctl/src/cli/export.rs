@@ -33,7 +33,7 @@ pub(crate) async fn run(client: &Client, arguments: &Export, console: &Console) 
         if to_stdout { Failure::stdout(&error) } else { file_failure(&arguments.file, &error) }
     };
     let mut out = BufWriter::with_capacity(1 << 16, sink);
-    let mut progress = Progress::new(console, "keys", None);
+    let mut progress = Progress::new(console, "keys", Some(0));
     let mut tally = Tally::default();
     while let Some(message) = messages.next().await.map_err(failed)? {
         for item in &message.items {
@@ -42,7 +42,8 @@ pub(crate) async fn run(client: &Client, arguments: &Export, console: &Console) 
         }
         // A bar on the terminal that the data goes to would garble both.
         if !(to_stdout && console.stdout_is_terminal) {
-            progress.set(console, tally.keys, tally.bytes);
+            progress.set_total(message.slots_total.into());
+            progress.set(console, tally.keys, message.slots_done.into());
         }
     }
     out.flush().map_err(write_failed)?;

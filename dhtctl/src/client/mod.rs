@@ -19,8 +19,8 @@ use bytes::Bytes;
 use dhtd_proto::v1::{
     DeleteRequest, DeleteResponse, DepartRequest, DepartResponse, ExportRequest, ExportResponse, GetRequest,
     GetResponse, JoinRequest, JoinResponse, LookupRequest, LookupResponse, OverlayRequest, OverlayResponse, PutRequest,
-    PutResponse, StatusRequest, StatusResponse, kv_service_client::KvServiceClient, lookup_request::Target,
-    ring_service_client::RingServiceClient,
+    PutResponse, StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, kv_service_client::KvServiceClient,
+    lookup_request::Target, ring_service_client::RingServiceClient,
 };
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, transport::Channel};
@@ -193,6 +193,16 @@ impl Client {
     pub async fn lookup(&self, target: Target) -> Result<LookupResponse, Error> {
         let request = LookupRequest { target: Some(target) };
         self.call(Access::Read, request, |channel, request| async { ring(channel).lookup(request).await }).await
+    }
+
+    /// Whether the ring keeps the invariant of its maintenance. If it is changing this may take as long as the client's
+    /// time-out allows, or ten seconds; the answer is then that nobody can tell.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn verify(&self) -> Result<VerifyResponse, Error> {
+        let request = VerifyRequest {};
+        self.call(Access::Read, request, |channel, request| async { ring(channel).verify(request).await }).await
     }
 
     /// Tells the asked peer to join a ring through `seeds` (`HOST:PORT`), and waits until it is a member.

@@ -10,7 +10,7 @@ use dhtctl::proto::{
     DeleteRequest, DeleteResponse, DepartRequest, DepartResponse, ExportRequest, ExportResponse, Finger, GetRequest,
     GetResponse, Hop, HopReason, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse, Mode,
     Node, NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring, StatusRequest,
-    StatusResponse, Version,
+    StatusResponse, VerifyRequest, VerifyResponse, Version,
     kv_service_server::{KvService, KvServiceServer},
     lookup_request::Target,
     ring_service_server::{RingService, RingServiceServer},
@@ -47,6 +47,8 @@ pub(crate) struct State {
     /// The answer to every read, if it is to be refused.
     pub(crate) read_refusal: Mutex<Option<Status>>,
     pub(crate) overlay: Mutex<OverlayResponse>,
+    pub(crate) report: Mutex<VerifyResponse>,
+    pub(crate) store_failure: Mutex<String>,
     pub(crate) joined_through: Mutex<Vec<String>>,
     pub(crate) departed: Mutex<bool>,
     pub(crate) last_min_durable: Mutex<u32>,
@@ -178,6 +180,8 @@ impl State {
             arrived: watch::Sender::new(0),
             read_refusal: Mutex::default(),
             overlay: Mutex::new(overlay),
+            report: Mutex::default(),
+            store_failure: Mutex::default(),
             joined_through: Mutex::default(),
             departed: Mutex::default(),
             last_min_durable: Mutex::default(),
@@ -231,7 +235,10 @@ impl KvService for Service {
             .iter()
             .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone(), version: version() })
             .collect();
-        let pages: Vec<_> = items.chunks(7).map(|page| Ok(ExportResponse { items: page.to_vec() })).collect();
+        let slots_total = u32::try_from(items.len().div_ceil(7)).unwrap_or(u32::MAX);
+        let page =
+            |(items, slots_done): (&[KeyValue], u32)| ExportResponse { items: items.to_vec(), slots_done, slots_total };
+        let pages: Vec<_> = items.chunks(7).zip(1..).map(page).map(Ok).collect();
         Ok(Response::new(iter(pages)))
     }
 }
@@ -252,6 +259,7 @@ impl RingService for Service {
             disk_bytes: 123_456_789,
             transfers: 1,
             version: "0.1.0".into(),
+            store_failure: locked(&self.0.store_failure).clone(),
         }))
     }
 
@@ -283,6 +291,11 @@ impl RingService for Service {
             slot: 682,
             home_group: overlay.peer.into_iter().collect(),
         }))
+    }
+
+    async fn verify(&self, _: Request<VerifyRequest>) -> Answer<VerifyResponse> {
+        self.0.check_read()?;
+        Ok(Response::new(locked(&self.0.report).clone()))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Answer<JoinResponse> {

@@ -17,9 +17,10 @@ impl Coordinator {
     ///
     /// # Errors
     /// If a slot has no replica that can be read in time; what was streamed until then is right.
-    pub async fn export(&self, items: mpsc::Sender<Vec<v1::KeyValue>>) -> Result<(), OperationError> {
+    pub async fn export(&self, items: mpsc::Sender<v1::ExportResponse>) -> Result<(), OperationError> {
         let bits = self.0.shared.routes.load().slot_bits().ok_or(OperationError::NotAMember)?;
         let mut left: Vec<Slot> = bits.iter().collect();
+        let total = left.len();
         let mut deadline = Instant::now() + OPERATION_TIME;
         for attempt in 0.. {
             if left.is_empty() {
@@ -29,7 +30,8 @@ impl Coordinator {
             for (_, (peer, slots)) in self.plan(&left, attempt).await {
                 let (pages, receiver) = mpsc::channel(8);
                 let scan = self.scan(&peer, slots, pages);
-                let (done, _) = tokio::join!(collect(receiver, &items), scan);
+                let progress = Progress { done: total - left.len(), total };
+                let (done, _) = tokio::join!(collect(receiver, progress, &items), scan);
                 left.retain(|slot| !done.contains(slot));
                 if items.is_closed() {
                     return Ok(());
@@ -52,10 +54,11 @@ impl Coordinator {
     /// # Errors
     /// If this peer holds no data yet.
     pub async fn scan_here(&self, slots: Vec<Slot>, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
-        let shards = self.shards()?.clone();
+        let (this, shards) = (self.clone(), self.shards()?.clone());
         let scan = spawn_blocking(move || {
             for slot in slots {
-                scan_slot(&shards, slot, &pages)?;
+                // The flag is read first: what is synced afterwards was so when the records were read.
+                scan_slot(&shards, slot, this.synced(slot), &pages)?;
             }
             Ok(())
         });
@@ -84,10 +87,10 @@ impl Coordinator {
     /// Which peer is asked for which slots: this one where it can answer, else any other replica.
     async fn plan(&self, slots: &[Slot], attempt: usize) -> BTreeMap<dht_core::ring::PeerId, (Peer, Vec<Slot>)> {
         let mut plan: BTreeMap<_, (Peer, Vec<Slot>)> = BTreeMap::new();
-        let (me, synced) = (self.me(), |slot| self.shards().is_ok_and(|shards| shards.table().synced(slot)));
+        let me = self.me();
         for slot in slots {
             let group = self.home(*slot).await.unwrap_or_default();
-            let here = group.iter().find(|peer| peer.id == me && synced(*slot));
+            let here = group.iter().find(|peer| peer.id == me && self.synced(*slot));
             // Another replica at each attempt: the one before may be one that cannot answer.
             let others: Vec<&Peer> = group.iter().filter(|peer| peer.id != me).collect();
             let there = others.get((attempt + slot.0 as usize) % others.len().max(1)).copied();
@@ -99,8 +102,26 @@ impl Coordinator {
     }
 }
 
+/// How many slots were sent whole, of how many.
+struct Progress {
+    done: usize,
+    total: usize,
+}
+
+impl Progress {
+    fn message(&self, items: Vec<v1::KeyValue>, ends_slot: bool) -> v1::ExportResponse {
+        let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
+        let done = self.done + usize::from(ends_slot);
+        v1::ExportResponse { items, slots_done: count(done), slots_total: count(self.total) }
+    }
+}
+
 /// Passes on whole slots only, so that a slot that was cut off can be read again elsewhere without doubling a key.
-async fn collect(mut pages: mpsc::Receiver<Page>, items: &mpsc::Sender<Vec<v1::KeyValue>>) -> Vec<Slot> {
+async fn collect(
+    mut pages: mpsc::Receiver<Page>,
+    mut progress: Progress,
+    items: &mpsc::Sender<v1::ExportResponse>,
+) -> Vec<Slot> {
     let mut done = Vec::new();
     let mut held: Vec<Vec<v1::KeyValue>> = Vec::new();
     while let Some(page) = pages.recv().await {
@@ -112,18 +133,21 @@ async fn collect(mut pages: mpsc::Receiver<Page>, items: &mpsc::Sender<Vec<v1::K
             held.clear();
             continue;
         }
-        for page in held.drain(..).filter(|page| !page.is_empty()) {
-            if items.send(page).await.is_err() {
+        held.retain(|page| !page.is_empty());
+        let pages = held.len();
+        for (number, page) in held.drain(..).enumerate() {
+            // The slot is done with its last page.
+            if items.send(progress.message(page, number + 1 == pages)).await.is_err() {
                 return done;
             }
         }
+        progress.done += 1;
         done.push(Slot(page.slot));
     }
     done
 }
 
-fn scan_slot(shards: &Arc<Shards>, slot: Slot, pages: &mpsc::Sender<Page>) -> Result<(), OperationError> {
-    let synced = shards.table().synced(slot);
+fn scan_slot(shards: &Arc<Shards>, slot: Slot, synced: bool, pages: &mpsc::Sender<Page>) -> Result<(), OperationError> {
     let (mut items, mut bytes) = (Vec::new(), 0);
     for entry in shards.scan(slot) {
         let (at, record) = entry?;
@@ -148,3 +172,47 @@ const PAGE_BYTES: usize = 512 << 10;
 
 /// A page's last value may be as large as a value may be.
 const MESSAGE_BYTES: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(slot: u32, items: usize, slot_done: bool, synced: bool) -> Page {
+        Page { slot, items: vec![v1::KeyValue::default(); items], slot_done, synced }
+    }
+
+    /// What reaches the client of these pages: keys and slots done in each message; and the slots that need no other
+    /// replica.
+    async fn exported(pages: Vec<Page>) -> (Vec<(usize, u32)>, Vec<Slot>) {
+        let (sender, receiver) = mpsc::channel(pages.len());
+        for page in pages {
+            sender.send(page).await.expect("there is room");
+        }
+        drop(sender);
+        let (items, mut messages) = mpsc::channel(100);
+        let done = collect(receiver, Progress { done: 5, total: 16 }, &items).await;
+        drop(items);
+        let mut told = Vec::new();
+        while let Some(message) = messages.recv().await {
+            assert_eq!(message.slots_total, 16);
+            told.push((message.items.len(), message.slots_done));
+        }
+        (told, done)
+    }
+
+    #[tokio::test]
+    async fn a_slot_counts_as_done_with_its_last_message_and_empty_ones_with_the_next() {
+        let pages =
+            vec![page(1, 2, false, true), page(1, 1, true, true), page(2, 0, true, true), page(3, 4, true, true)];
+        let (told, done) = exported(pages).await;
+        assert_eq!(told, [(2, 5), (1, 6), (4, 8)]);
+        assert_eq!(done, [Slot(1), Slot(2), Slot(3)]);
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_was_cut_off_or_whose_replica_is_not_synced_is_neither_sent_nor_counted() {
+        let pages = vec![page(1, 2, true, false), page(2, 1, true, true), page(3, 4, false, true)];
+        let (told, done) = exported(pages).await;
+        assert_eq!((told, done), (vec![(1, 6)], vec![Slot(2)]));
+    }
+}

@@ -63,7 +63,7 @@ impl Coordinator {
     pub(super) fn read_here(&self, at: &RecordKey) -> Result<Held, OperationError> {
         let shards = self.shards()?;
         // The flag is read first: what is synced afterwards was so when the record was read.
-        let synced = shards.table().synced(shards.slot_of(&at.key));
+        let synced = self.synced(shards.slot_of(&at.key));
         Ok(Held { record: shards.read(at)?, synced })
     }
 

@@ -6,6 +6,7 @@
 mod error;
 pub(crate) mod export;
 mod get;
+mod verify;
 mod write;
 
 use std::{
@@ -23,6 +24,7 @@ use dht_core::{
 
 pub use error::OperationError;
 pub use get::{Held, Read};
+pub use verify::VERIFY_TIME;
 pub use write::WriteOutcome;
 
 use crate::driver::{Handle, Shared, shards::Shards};
@@ -101,6 +103,13 @@ impl Coordinator {
 
     fn shards(&self) -> Result<&Arc<Shards>, OperationError> {
         self.0.shared.shards.get().ok_or(OperationError::NotAMember)
+    }
+
+    /// This peer may answer for a slot alone. A peer whose store takes no writes any more misses what is acknowledged
+    /// elsewhere from then on, whatever it had taken in before.
+    fn synced(&self, slot: Slot) -> bool {
+        let synced = self.shards().is_ok_and(|shards| shards.table().synced(slot));
+        synced && self.0.shared.store.failure().is_none()
     }
 
     fn me(&self) -> PeerId {

@@ -18,7 +18,10 @@ use dht_core::overlay::{Peer, Phase, Routes};
 use tokio::sync::{mpsc, watch};
 
 use self::shards::Shards;
-use crate::transport::{Calls, Channels, Exchange, Trouble};
+use crate::{
+    storage::Engine,
+    transport::{Calls, Channels, Exchange, Trouble},
+};
 
 pub use control::{Control, Handle};
 pub use membership::{Membership, RingFile};
@@ -27,6 +30,8 @@ pub use membership::{Membership, RingFile};
 pub struct Shared {
     /// The newest picture of the ring.
     pub routes: Arc<ArcSwap<Routes>>,
+    /// What the data is kept in, to be asked how it is.
+    pub store: Arc<dyn Engine>,
     /// The data; unset until the peer knows its ring.
     pub shards: OnceLock<Arc<Shards>>,
     /// One-way messages to other peers.
@@ -42,12 +47,13 @@ pub struct Shared {
 impl Shared {
     /// What a peer that is in no ring yet has; `trouble` hears of peers that can't be reached.
     #[must_use]
-    pub fn new(me: Peer, trouble: mpsc::Sender<Trouble>) -> Self {
+    pub fn new(me: Peer, trouble: mpsc::Sender<Trouble>, store: Arc<dyn Engine>) -> Self {
         let routes = Arc::new(ArcSwap::from_pointee(Routes::outside(me)));
         let channels = Arc::new(Channels::default());
         Self {
             exchange: Exchange::new(channels.clone(), routes.clone(), trouble),
             calls: Calls::new(channels.clone(), routes.clone()),
+            store,
             shards: OnceLock::new(),
             channels,
             routes,

@@ -60,8 +60,8 @@ where
     }
 }
 
-/// The `grpc-timeout` header: up to eight digits and a unit.
-fn limit(headers: &HeaderMap) -> Option<Duration> {
+/// How long the client waits: the `grpc-timeout` header, up to eight digits and a unit.
+pub(super) fn limit(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;

@@ -48,7 +48,7 @@ impl KvService for KvApi {
                 let _ = end.send(Err(Status::from(error))).await;
             }
         });
-        let pages = ReceiverStream::new(receiver).map(|items| Ok(ExportResponse { items }));
+        let pages = ReceiverStream::new(receiver).map(Ok);
         Ok(Response::new(Box::pin(pages.chain(ReceiverStream::new(ended)))))
     }
 }

@@ -7,14 +7,15 @@ use dhtd_proto::{
     PROTOCOL_VERSION,
     v1::{
         self, CallRequest, CallResponse, ExchangeRequest, ExchangeResponse, PeerCall, PeerReply, ScanSlotsRequest,
-        ScanSlotsResponse, peer_call::Call, peer_reply::Reply, peer_service_server::PeerService,
+        ScanSlotsResponse, TestifyRequest, TestifyResponse, peer_call::Call, peer_reply::Reply,
+        peer_service_server::PeerService,
     },
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status::refused;
+use super::status::{refused, stopping};
 use crate::{
     coordinator::{Coordinator, OperationError, export::Page},
     driver::{Handle, Shared, control::Command},
@@ -88,15 +89,19 @@ impl PeerService for PeerApi {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
     }
+
+    async fn testify(&self, request: Request<TestifyRequest>) -> Result<Response<TestifyResponse>, Status> {
+        let TestifyRequest { protocol_version, ring_id } = request.into_inner();
+        check_version(protocol_version)?;
+        check_ring(&self.shared, &ring_id)?;
+        let testimony = self.control.inspect(|overlay, _| overlay.testimony()).await.ok_or_else(stopping)?;
+        Ok(Response::new(wire::testimony(&testimony)))
+    }
 }
 
 impl PeerApi {
     async fn receive(&self, request: ExchangeRequest) -> Result<(), Status> {
-        if request.protocol_version != PROTOCOL_VERSION {
-            let theirs = request.protocol_version;
-            let message = format!("you speak protocol {theirs}, this peer {PROTOCOL_VERSION}: use the same release");
-            return Err(refused("PROTOCOL_VERSION", message));
-        }
+        check_version(request.protocol_version)?;
         let routes = self.shared.routes.load_full();
         let sender = wire::decode_peer(request.sender.as_ref().ok_or(Malformed("a message without a sender"))?)?;
         if !request.receiver_id.is_empty() && request.receiver_id.as_ref() != routes.me.id.as_bytes() {
@@ -122,6 +127,14 @@ impl PeerApi {
         }
         Ok(())
     }
+}
+
+fn check_version(theirs: u32) -> Result<(), Status> {
+    if theirs == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    let message = format!("you speak protocol {theirs}, this peer {PROTOCOL_VERSION}: use the same release");
+    Err(refused("PROTOCOL_VERSION", message))
 }
 
 /// Messages of another ring are refused; of none, or to a peer that is in none, they are not.

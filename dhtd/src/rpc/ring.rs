@@ -10,15 +10,16 @@ use dht_core::{
 };
 use dhtd_proto::v1::{
     self, DepartRequest, DepartResponse, JoinRequest, JoinResponse, LookupRequest, LookupResponse, OverlayRequest,
-    OverlayResponse, PeerPhase, StatusRequest, StatusResponse, lookup_request::Target,
+    OverlayResponse, PeerPhase, StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, lookup_request::Target,
     ring_service_server::RingService,
 };
 use tokio::sync::oneshot;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::status;
+use super::{deadline, status};
 use crate::{
+    coordinator::{Coordinator, VERIFY_TIME},
     driver::{Handle, Shared, control::Command},
     wire,
 };
@@ -29,6 +30,8 @@ pub struct RingApi {
     pub shared: Arc<Shared>,
     /// The control loop.
     pub control: Handle,
+    /// Walks the ring.
+    pub coordinator: Coordinator,
     /// When the process started.
     pub started: Instant,
     /// Whom to join through if a join names nobody.
@@ -59,6 +62,15 @@ impl RingService for RingApi {
         };
         let lookup = self.control.lookup(id).await.map_err(status::lookup_failed)?;
         Ok(Response::new(self.trace(id, &lookup)))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        let begun = Instant::now();
+        // Some of the time is for the answer.
+        let limit = deadline::limit(request.metadata().as_ref()).map_or(VERIFY_TIME, |limit| limit.mul_f64(0.9));
+        let report = self.coordinator.verify(limit.min(VERIFY_TIME)).await?;
+        let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(Response::new(wire::report(&report, elapsed_us)))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
@@ -111,6 +123,7 @@ impl RingApi {
             disk_bytes: shards.map_or(0, |shards| shards.disk_bytes()),
             transfers: count(transfers),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            store_failure: self.shared.store.failure().map_or_else(String::new, |cause| cause.to_string()),
         })
     }
 

@@ -128,7 +128,7 @@ pub enum DataDirError {
         problem: String,
     },
     /// The operating system failed. A file that was being written is as it was, or is the new one.
-    #[error("{doing} {path} failed: check that it exists, has room, and belongs to the user that runs dhtd")]
+    #[error("{doing} {path} failed ({source}): check that it exists, has room, and belongs to the user that runs dhtd")]
     Io {
         /// What was being done.
         doing: &'static str,

@@ -150,6 +150,10 @@ pub trait Engine: Send + Sync + 'static {
     /// read-only from here. `ReadOnly`: it already was.
     fn sync(&self) -> Result<(), EngineError>;
 
+    /// Why the engine takes no writes any more; `None` while it takes them. It never turns back while the store is open.
+    /// Set before the first write that it concerns is refused.
+    fn failure(&self) -> Option<Arc<str>>;
+
     /// Bytes that the engine occupies on disk (approximately; for metrics and for warnings before a disk is full).
     fn disk_bytes(&self) -> u64;
 

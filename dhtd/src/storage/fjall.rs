@@ -154,7 +154,9 @@ impl FjallEngine {
 
     /// Makes the engine read-only because of `error`.
     fn stop(&self, error: EngineError) -> EngineError {
-        let _ = self.failure.set(error.chain().into());
+        if self.failure.set(error.chain().into()).is_ok() {
+            tracing::error!(store = %self.path.display(), error = error.chain(), "the store is read-only from here");
+        }
         error
     }
 
@@ -247,6 +249,10 @@ impl Engine for FjallEngine {
         self.synced.store(newest, Ordering::Release);
         self.synced_file.write(newest);
         Ok(())
+    }
+
+    fn failure(&self) -> Option<Arc<str>> {
+        self.failure.get().cloned()
     }
 
     fn disk_bytes(&self) -> u64 {

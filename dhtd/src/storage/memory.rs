@@ -152,6 +152,10 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
+    fn failure(&self) -> Option<Arc<str>> {
+        self.lock().read_only.clone()
+    }
+
     /// Bytes of all visible keys and values.
     fn disk_bytes(&self) -> u64 {
         let state = self.lock();
@@ -276,7 +280,9 @@ mod tests {
         let engine = MemoryEngine::new();
         put(&engine, "a").expect("put");
         engine.set_full(true);
+        assert_eq!(engine.failure(), None);
         assert!(matches!(put(&engine, "b"), Err(EngineError::Full { .. })));
+        assert!(engine.failure().is_some_and(|cause| cause.contains("the disk is full")));
         assert!(matches!(put(&engine, "c"), Err(EngineError::ReadOnly { .. })));
         assert_eq!(keys(&engine, Table::Records), ["a"]);
         engine.set_full(false);

@@ -38,6 +38,10 @@ impl Engine for Gated {
         self.inner.sync()
     }
 
+    fn failure(&self) -> Option<Arc<str>> {
+        self.inner.failure()
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.inner.disk_bytes()
     }

@@ -1,5 +1,6 @@
 //! Protobuf to domain types and back; nothing else.
 
+mod audit;
 mod names;
 mod overlay;
 mod replication;
@@ -14,6 +15,7 @@ use dht_core::{
 use dhtd_proto::v1;
 use thiserror::Error;
 
+pub use audit::{decode_testimony, report, testimony};
 pub use overlay::{hop_reason, node, public_ring};
 
 /// One message between two peers, of whichever protocol.

@@ -6,3 +6,4 @@ pub(crate) mod lookup;
 pub(crate) mod overlay;
 pub(crate) mod schema;
 pub(crate) mod status;
+pub(crate) mod verify;

@@ -38,6 +38,10 @@ pub(crate) async fn run(client: &Client, arguments: &Status, console: &Console) 
     }
     let rows = answers.iter().map(row).chain(silent.iter().map(|(peer, _)| silent_row(peer)));
     let mut table = grid(&HEADER, &[3, 4, 5, 6, 8], rows);
+    for status in answers.iter().filter(|status| !status.store_failure.is_empty()) {
+        let peer = status.peer.clone().unwrap_or_default();
+        table.push_str(&format!("read-only: {} {}: {}\n", short_hex(&peer.id), peer.address, status.store_failure));
+    }
     for (peer, message) in &silent {
         table.push_str(&format!("unreachable: {} {}: {message}\n", short_hex(&peer.id), peer.address));
     }
@@ -143,6 +147,8 @@ struct StatusJson {
     up_since: String,
     transfers: u32,
     version: String,
+    /// Why the store takes no writes any more; unset while it does.
+    store_failure: Option<String>,
 }
 
 impl StatusJson {
@@ -160,6 +166,7 @@ impl StatusJson {
             up_since: up_since(status.uptime_seconds),
             transfers: status.transfers,
             version: status.version.clone(),
+            store_failure: Some(status.store_failure.clone()).filter(|cause| !cause.is_empty()),
         }
     }
 }

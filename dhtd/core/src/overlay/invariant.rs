@@ -98,6 +98,12 @@ impl Census {
         principal.map(|(_, view)| view.node.peer).collect()
     }
 
+    /// A member whose extended list skips `id`, if there is one: the one that keeps it from being principal.
+    #[must_use]
+    pub fn skipped_by(&self, id: Id) -> Option<&View> {
+        self.members.values().find(|view| skips_of(view, id) > 0)
+    }
+
     /// Whether one member's own list is in order and has a live entry of another peer, if there is any.
     ///
     /// # Errors

@@ -294,8 +294,9 @@ impl State {
         wanted.min(self.directory.members(wanted).max(1))
     }
 
-    /// R, however few others there are.
-    pub(super) fn wanted_reach(&self) -> usize {
+    /// R = max(r, k + 1): how many distinct other peers a successor list reaches over, if there are so many.
+    #[must_use]
+    pub fn wanted_reach(&self) -> usize {
         self.config.successors.max(self.ring.map_or(0, |ring| ring.replicas + 1))
     }
 

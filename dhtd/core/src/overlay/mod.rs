@@ -22,6 +22,7 @@
 //! (a lookup of the own identifier by another peer, a revived peer): it is verified by the same operation before it is
 //! adopted. That is how rings which were split, or wind around the circle twice, become one again.
 
+pub mod audit;
 mod circle;
 mod directory;
 mod fingers;

@@ -53,6 +53,7 @@ pub struct State {
     outputs: Vec<Output>,
     loopback: VecDeque<Message>,
     pub(super) changed: bool,
+    revision: u64,
 }
 
 impl State {
@@ -86,6 +87,7 @@ impl State {
             outputs: Vec::new(),
             loopback: VecDeque::new(),
             changed: false,
+            revision: 0,
         }
     }
 
@@ -113,6 +115,7 @@ impl State {
         }
         if mem::take(&mut self.changed) {
             self.refresh_homes();
+            self.revision += 1;
             self.event(Event::RoutesChanged);
         }
         mem::take(&mut self.outputs)
@@ -161,6 +164,13 @@ impl State {
     #[must_use]
     pub fn routes(&self) -> Routes {
         Routes::new(self)
+    }
+
+    /// How often there was something new in [`State::routes`], in a node's membership, predecessor or successor list, or
+    /// in whom this peer remembers. While it stays the same none of them has changed, not even for a moment.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// What to keep on disk.

@@ -270,11 +270,13 @@ fn after_a_failure_writes_are_refused_and_reads_go_on() {
     let store = Store::new();
     let engine = store.open().expect("open");
     put(&engine, 0);
+    assert_eq!(engine.failure(), None);
     engine.stop(EngineError::from_io("test", std::io::Error::other("injected")));
     let mut batch = Batch::new();
     batch.put(Table::Records, "a", "");
     assert!(matches!(engine.put_batch(batch), Err(EngineError::ReadOnly { cause }) if cause.contains("injected")));
     assert!(matches!(engine.sync(), Err(EngineError::ReadOnly { .. })));
+    assert!(engine.failure().is_some_and(|cause| cause.contains("injected")));
     assert!(engine.get(Table::Records, &key(0)).expect("get").is_some());
     drop(engine);
     store.expect_batches(1);
