@@ -59,13 +59,13 @@ fn is_needed(rules: Rules, config: &WorldConfig, run: impl Fn(WorldConfig) -> Ou
 #[test]
 fn a_replica_without_a_basis_must_not_answer_alone() {
     let rules = Rules { basis_before_synced: false, ..Rules::ALL };
-    is_needed(rules, &Shaking::config(148, 1), |config| flooded(config, Shaking::default(), 6));
+    is_needed(rules, &Shaking::config(91, 1), |config| flooded(config, Shaking::default(), 6));
 }
 
 #[test]
 fn replicas_must_compare_before_they_answer_alone_again_when_one_of_them_is_lost() {
     let rules = Rules { loss_ends_synced: false, ..Rules::ALL };
-    is_needed(rules, &Shaking::config(6, 1), |config| shaken(config, Shaking::default()));
+    is_needed(rules, &Shaking::config(59, 1), |config| shaken(config, Shaking::default()));
 }
 
 #[test]

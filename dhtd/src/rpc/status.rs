@@ -63,11 +63,12 @@ impl From<JoinError> for Status {
 
 impl From<DepartError> for Status {
     fn from(error: DepartError) -> Self {
-        let reason = match error {
-            DepartError::NotAMember => "NOT_A_MEMBER",
-            DepartError::LastPeer => "LAST_PEER",
+        let Verdict(code, reason) = match error {
+            DepartError::NotAMember => Verdict(Code::FailedPrecondition, "NOT_A_MEMBER"),
+            DepartError::LastPeer => Verdict(Code::FailedPrecondition, "LAST_PEER"),
+            DepartError::StoreFailed => Verdict(Code::Unavailable, "STORE_READ_ONLY"),
         };
-        status(Code::FailedPrecondition, reason, error.to_string())
+        status(code, reason, error.to_string())
     }
 }
 

@@ -72,6 +72,12 @@ pub enum DepartError {
     /// There is nobody to hand the data to.
     #[error("the last peer of a ring cannot depart: its data would be lost")]
     LastPeer,
+    /// It cannot note on disk what it has handed over.
+    #[error(
+        "this peer's store takes no writes any more: mend the cause and restart it first, or stop it for good and let \
+         the others restore its copies"
+    )]
+    StoreFailed,
 }
 
 /// Opens the data once the ring is known.

@@ -19,6 +19,7 @@ impl Control {
         let others =
             self.overlay.peers().any(|known| known.health.usable() && known.peer.nodes > 0 && !known.peer.leaving);
         let refusal = match self.overlay.phase() {
+            Phase::Member | Phase::Island if self.shared.store.failure().is_some() => Some(DepartError::StoreFailed),
             Phase::Member | Phase::Island if others => None,
             Phase::Member | Phase::Island => Some(DepartError::LastPeer),
             _ => Some(DepartError::NotAMember),

@@ -10,9 +10,8 @@ use std::{
 };
 
 use dht_core::{
-    Rules,
     overlay::{self, Destination, Lookup, LookupFailed, Phase, Ring, Saved},
-    replication::eventual::{self, Memory},
+    replication::eventual,
     ring::{Id, Slot},
 };
 use tokio::{
@@ -21,12 +20,13 @@ use tokio::{
 };
 
 mod command;
+mod data;
 mod depart;
 
 pub use command::{Command, DepartError, Handle, Inspection, JoinError, OpenShards, Progress};
 
 use self::depart::Departing;
-use super::{Membership, Shared, shards::Shards, transfer};
+use super::{Membership, Shared};
 use crate::{storage::DataDir, transport::Trouble, wire::PeerBody};
 
 /// The control loop's state.
@@ -197,92 +197,6 @@ impl Control {
         }
     }
 
-    /// From now on there is data. Whoever founds a ring holds all of it, and there is none.
-    fn know_ring(&mut self, ring: Ring, founds: bool) {
-        if self.shared.shards.get().is_some() {
-            return;
-        }
-        let opened = (self.open_shards)(ring.slot_bits).and_then(|shards| {
-            let memory = shards.memory()?;
-            Ok((shards, memory))
-        });
-        match opened {
-            Ok((shards, memory)) => {
-                let memory = if founds { Memory::founder(ring.slot_bits.iter()) } else { memory };
-                remember(&shards, &memory);
-                drop(self.shared.shards.set(Arc::new(shards)));
-                let routes = Arc::new(self.overlay.routes());
-                let (config, expected) = (self.replication_config.clone(), self.expected_peers);
-                let mut replication = eventual::State::new(config, Rules::ALL, routes, expected, memory);
-                let outputs = replication.start(self.started.elapsed());
-                self.replication = Some(replication);
-                outputs.into_iter().for_each(|output| self.replicate(output));
-            }
-            // The server looks whether the data could be opened, and stops if not.
-            Err(error) => tracing::error!(error = %error.chain(), "cannot open the data"),
-        }
-    }
-
-    fn replication(&mut self, input: eventual::Input) {
-        let Some((replication, shards)) = self.replication.as_mut().zip(self.shared.shards.get()) else { return };
-        let outputs = replication.handle(self.started.elapsed(), input, &**shards.table());
-        let mut memory = Memory::default();
-        for output in &outputs {
-            match output {
-                eventual::Output::Note(slot, note) => memory.notes.push((*slot, note.clone())),
-                eventual::Output::Departed(peer) => drop(memory.departed.insert(*peer)),
-                _ => {}
-            }
-        }
-        remember(shards, &memory);
-        outputs.into_iter().for_each(|output| self.replicate(output));
-    }
-
-    fn replicate(&mut self, output: eventual::Output) {
-        let Some(shards) = self.shared.shards.get().cloned() else { return };
-        match output {
-            eventual::Output::Send(to, message) => {
-                if let Some(peer) = self.shared.routes.load().peer(to).cloned() {
-                    let address = peer.address.clone();
-                    self.shared.exchange.send(&address, Some(peer), PeerBody::Replication(message));
-                }
-            }
-            eventual::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Replication(timer)),
-            eventual::Output::Synced(slot, synced) => shards.table().set_synced(slot, synced),
-            eventual::Output::Note(..) | eventual::Output::Departed(_) => {} // Remembered all at once.
-            eventual::Output::Locate(slot) => {
-                if let Some(bits) = self.overlay.ring().map(|ring| ring.slot_bits) {
-                    self.lookup(bits.point(slot), Waiter::Locate(slot));
-                }
-            }
-            eventual::Output::Transfer(slot, to) => {
-                let (shared, handle) = (self.shared.clone(), self.handle.clone());
-                tokio::spawn(async move {
-                    let peer = shared.routes.load().peer(to).cloned();
-                    let digest = match peer {
-                        Some(peer) => transfer::send_slot(&shared, slot, &peer).await,
-                        None => None,
-                    };
-                    handle.send(Command::Transferred(slot, to, digest)).await;
-                });
-            }
-            eventual::Output::Reclaim(slot, horizon) => {
-                tokio::spawn(async move {
-                    if let Err(error) = shards.reclaim(slot, horizon).await {
-                        tracing::error!(%slot, %error, "cannot forget deletions that everyone has");
-                    }
-                });
-            }
-            eventual::Output::Drop(slot, digest) => {
-                tokio::spawn(async move {
-                    if let Err(error) = shards.drop_slot(slot, digest).await {
-                        tracing::error!(%slot, %error, "cannot drop a slot that others hold now");
-                    }
-                });
-            }
-        }
-    }
-
     fn lookup(&mut self, target: Id, waiter: Waiter) {
         self.next_token += 1;
         let token = self.next_token;
@@ -383,12 +297,6 @@ impl Control {
                 tracing::error!(%error, "cannot save the known peers");
             }
         });
-    }
-}
-
-fn remember(shards: &Shards, memory: &Memory) {
-    if let Err(error) = shards.remember(memory) {
-        tracing::error!(error = %error.chain(), "cannot note who holds what");
     }
 }
 

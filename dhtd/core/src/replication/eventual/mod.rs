@@ -215,7 +215,9 @@ impl State {
             let Some(group) = &replica.group else { continue };
             let known = |peer: &&PeerId| **peer != self.me && self.routes.peer(**peer).is_some();
             let others: Vec<PeerId> = group.iter().filter(known).copied().collect();
-            replica.reclaim(now, *slot, self.me, &self.config, self.rules, digests, &mut self.outputs);
+            if let Some(horizon) = replica.next_horizon(now, *slot, self.me, &self.config, self.rules, digests) {
+                self.outputs.push(Output::Reclaim(*slot, horizon));
+            }
             let mut wanted = if member {
                 let alone = others.len() + 1 < self.routes.ring.map_or(1, |r| r.replicas).min(self.expected_peers + 1);
                 if alone && now.saturating_sub(self.started) < self.config.lonely {
@@ -223,7 +225,7 @@ impl State {
                 }
                 replica.compare_with(now, *slot, &others, &self.config, self.rules, &mut self.outputs)
             } else {
-                replica.hand_over(*slot, &others, digest, &mut self.outputs)
+                replica.hand_over(now, *slot, &others, digest, &self.config, &mut self.outputs)
             };
             if member {
                 wanted.extend(replica.strays().into_iter().filter(|peer| self.routes.peer(*peer).is_some()));

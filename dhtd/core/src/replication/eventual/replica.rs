@@ -8,6 +8,7 @@ use std::{
 use super::{Config, Digests, Holding, Note, Output};
 use crate::{
     Rules,
+    hlc::Timestamp,
     replication::digest::SlotDigest,
     ring::{PeerId, Slot},
 };
@@ -38,6 +39,8 @@ pub(super) struct Replica {
     pub(super) asked: BTreeMap<PeerId, Duration>,
     /// When synced replicas are compared again.
     pub(super) next_compare: Duration,
+    /// When the host was last told to drop it.
+    pub(super) dropped: Option<Duration>,
     /// When somebody was last asked who should hold it.
     pub(super) located: Option<Duration>,
 }
@@ -97,9 +100,9 @@ impl Replica {
         self.holders.iter().filter(outside).copied().collect()
     }
 
-    /// Moves the horizon, if this peer is the slot's owner and there is something to forget: what every holder had when
-    /// it was asked is nowhere in an older version, and the grace covers what was on its way.
-    pub(super) fn reclaim(
+    /// Where the horizon is to be moved, if this peer is the slot's owner and there is something to forget: what every
+    /// holder had when it was asked is nowhere in an older version, and the grace covers what was on its way.
+    pub(super) fn next_horizon(
         &self,
         now: Duration,
         slot: Slot,
@@ -107,19 +110,16 @@ impl Replica {
         config: &Config,
         rules: Rules,
         digests: &impl Digests,
-        outputs: &mut Vec<Output>,
-    ) {
+    ) -> Option<Timestamp> {
         let digest = digests.digest(slot);
         if digest.records == digest.values {
-            return;
+            return None;
         }
         let unchecked = (!rules.holders_confirm_deletions && self.synced).then_some(now);
-        let Some(since) = self.level_since(now, me, config).or(unchecked) else { return };
-        let age = now.saturating_sub(since) + config.tombstone_grace;
-        let horizon = digests.wall_clock().earlier_by(age);
-        if horizon > digests.horizon(slot).later_by(config.tombstone_grace / RECLAIMS_PER_GRACE) {
-            outputs.push(Output::Reclaim(slot, horizon));
-        }
+        let since = self.level_since(now, me, config).or(unchecked)?;
+        let horizon = digests.wall_clock().earlier_by(now.saturating_sub(since) + config.tombstone_grace);
+        let next = digests.horizon(slot).later_by(config.tombstone_grace / RECLAIMS_PER_GRACE);
+        (horizon > next).then_some(horizon)
     }
 
     /// Since when every member has held the same as this peer, its owner, if nobody else holds anything.
@@ -165,17 +165,24 @@ impl Replica {
     /// Whom a holder outside the group compares with. Once all have what is here, it is dropped.
     pub(super) fn hand_over(
         &mut self,
+        now: Duration,
         slot: Slot,
         others: &[PeerId],
         digest: SlotDigest,
+        config: &Config,
         outputs: &mut Vec<Output>,
     ) -> Vec<PeerId> {
         let lacks = |peer: &PeerId| self.handed.get(peer).is_none_or(|handed| !handed.same(&digest));
         let lacking: Vec<PeerId> = others.iter().copied().filter(lacks).collect();
         let whole = self.group.as_ref().is_some_and(|group| group.len() == others.len());
-        if lacking.is_empty() && whole && !others.is_empty() {
+        if !lacking.is_empty() {
+            self.dropped = None;
+        } else if whole && !others.is_empty() {
             self.set_basis(slot, false, outputs);
-            if !digest.is_empty() {
+            // A store may refuse to.
+            let due = self.dropped.is_none_or(|dropped| now.saturating_sub(dropped) >= config.retry_after);
+            if !digest.is_empty() && due {
+                self.dropped = Some(now);
                 outputs.push(Output::Drop(slot, digest));
             }
         }

@@ -1,0 +1,112 @@
+//! The part of the loop that feeds replication and carries out what it asks for.
+
+use std::sync::Arc;
+
+use dht_core::{
+    Rules,
+    overlay::Ring,
+    replication::eventual::{self, Memory},
+};
+
+use super::{Command, Control, Timer, Waiter};
+use crate::{
+    driver::{shards::Shards, transfer},
+    wire::PeerBody,
+};
+
+impl Control {
+    /// From now on there is data. Whoever founds a ring holds all of it, and there is none.
+    pub(super) fn know_ring(&mut self, ring: Ring, founds: bool) {
+        if self.shared.shards.get().is_some() {
+            return;
+        }
+        let opened = (self.open_shards)(ring.slot_bits).and_then(|shards| {
+            let memory = shards.memory()?;
+            Ok((shards, memory))
+        });
+        match opened {
+            Ok((shards, memory)) => {
+                let memory = if founds { Memory::founder(ring.slot_bits.iter()) } else { memory };
+                remember(&shards, &memory);
+                drop(self.shared.shards.set(Arc::new(shards)));
+                let routes = Arc::new(self.overlay.routes());
+                let (config, expected) = (self.replication_config.clone(), self.expected_peers);
+                let mut replication = eventual::State::new(config, Rules::ALL, routes, expected, memory);
+                let outputs = replication.start(self.started.elapsed());
+                self.replication = Some(replication);
+                outputs.into_iter().for_each(|output| self.replicate(output));
+            }
+            // The server looks whether the data could be opened, and stops if not.
+            Err(error) => tracing::error!(error = %error.chain(), "cannot open the data"),
+        }
+    }
+
+    pub(super) fn replication(&mut self, input: eventual::Input) {
+        let Some((replication, shards)) = self.replication.as_mut().zip(self.shared.shards.get()) else { return };
+        let outputs = replication.handle(self.started.elapsed(), input, &**shards.table());
+        let mut memory = Memory::default();
+        for output in &outputs {
+            match output {
+                eventual::Output::Note(slot, note) => memory.notes.push((*slot, note.clone())),
+                eventual::Output::Departed(peer) => drop(memory.departed.insert(*peer)),
+                _ => {}
+            }
+        }
+        remember(shards, &memory);
+        outputs.into_iter().for_each(|output| self.replicate(output));
+    }
+
+    fn replicate(&mut self, output: eventual::Output) {
+        let Some(shards) = self.shared.shards.get().cloned() else { return };
+        match output {
+            eventual::Output::Send(to, message) => {
+                if let Some(peer) = self.shared.routes.load().peer(to).cloned() {
+                    let address = peer.address.clone();
+                    self.shared.exchange.send(&address, Some(peer), PeerBody::Replication(message));
+                }
+            }
+            eventual::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Replication(timer)),
+            eventual::Output::Synced(slot, synced) => shards.table().set_synced(slot, synced),
+            eventual::Output::Note(..) | eventual::Output::Departed(_) => {} // Remembered all at once.
+            eventual::Output::Locate(slot) => {
+                if let Some(bits) = self.overlay.ring().map(|ring| ring.slot_bits) {
+                    self.lookup(bits.point(slot), Waiter::Locate(slot));
+                }
+            }
+            eventual::Output::Transfer(slot, to) => {
+                let (shared, handle) = (self.shared.clone(), self.handle.clone());
+                tokio::spawn(async move {
+                    let peer = shared.routes.load().peer(to).cloned();
+                    let digest = match peer {
+                        Some(peer) => transfer::send_slot(&shared, slot, &peer).await,
+                        None => None,
+                    };
+                    handle.send(Command::Transferred(slot, to, digest)).await;
+                });
+            }
+            eventual::Output::Reclaim(slot, horizon) => {
+                tokio::spawn(async move {
+                    if let Err(error) = shards.reclaim(slot, horizon).await {
+                        tracing::error!(%slot, %error, "cannot forget deletions that everyone has");
+                    }
+                });
+            }
+            eventual::Output::Drop(slot, digest) => {
+                tokio::spawn(async move {
+                    let dropped = shards.drop_slot(slot, digest).await;
+                    // Others go by it that nothing is left here: that should be so after a loss of power, too.
+                    let flushed = shards.flush().await;
+                    if let Err(error) = dropped.and_then(|_| Ok(flushed?)) {
+                        tracing::error!(%slot, %error, "cannot drop a slot that others hold now");
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn remember(shards: &Shards, memory: &Memory) {
+    if let Err(error) = shards.remember(memory) {
+        tracing::error!(error = %error.chain(), "cannot note who holds what");
+    }
+}
