@@ -24,7 +24,7 @@ use self::worker::{Job, Worker};
 use crate::storage::{Batch, Engine, EngineError, Syncer, Table, Ticket};
 
 /// A write as it was carried out here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// What is stored now, with its version.
     pub record: Record,
@@ -56,6 +56,15 @@ pub struct Shards {
 }
 
 impl Shards {
+    /// How many there are. Two threads keep both the engine and a pair of cores busy; more only add batches. A guess.
+    pub const COUNT: usize = 2;
+
+    /// Which shard owns the writes of a slot.
+    #[must_use]
+    pub fn shard_of(slot: Slot) -> usize {
+        slot.0 as usize % Self::COUNT
+    }
+
     /// Opens the data of a peer: reads all of it once, to know its digests.
     ///
     /// # Errors
@@ -68,8 +77,8 @@ impl Shards {
             let record = Record::decode(&value).map_err(|_| not_a_record("a value"))?;
             table.update(slot, |digest| digest.add(&at, &record));
         }
-        let mut jobs = Vec::with_capacity(SHARDS);
-        for shard in 0..SHARDS {
+        let mut jobs = Vec::with_capacity(Self::COUNT);
+        for shard in 0..Self::COUNT {
             let (sender, receiver) = mpsc::channel(QUEUE);
             let worker = Worker::new(engine.clone(), table.clone(), me);
             let name = format!("shard-{shard}");
@@ -94,14 +103,18 @@ impl Shards {
         &self.table
     }
 
-    /// Carries out a write with a new version; it is visible on return, and durable after a [`Shards::ticket`].
+    /// Carries out writes of one shard, in their order, each with a new version; they are visible on return, and durable
+    /// after a [`Shards::ticket`]. The results are in the order of the writes.
     ///
     /// # Errors
-    /// If the engine refuses it or the peer is stopping.
-    pub async fn write(&self, at: RecordKey, change: Change) -> Result<Written, ShardError> {
-        let slot = self.slot_of(&at.key);
+    /// If the engine refuses all or the peer is stopping. A result is an error if the engine refuses that one.
+    pub async fn write(
+        &self,
+        writes: Vec<(Slot, RecordKey, Change)>,
+    ) -> Result<Vec<Result<Written, EngineError>>, ShardError> {
+        let Some((slot, ..)) = writes.first() else { return Ok(Vec::new()) };
         let (reply, answer) = oneshot::channel();
-        self.hand_over(slot, Job::Write { slot, at, change, reply }).await?;
+        self.hand_over(*slot, Job::Write { writes, reply }).await?;
         Ok(answer.await.map_err(|_| ShardError::Stopping)??)
     }
 
@@ -110,10 +123,10 @@ impl Shards {
     /// # Errors
     /// If the engine refuses one or the peer is stopping; the others may be in.
     pub async fn merge(&self, records: Vec<(RecordKey, Record)>) -> Result<(), ShardError> {
-        let mut by_shard: Vec<Vec<(Slot, RecordKey, Record)>> = vec![Vec::new(); self.jobs.len()];
+        let mut by_shard: [Vec<(Slot, RecordKey, Record)>; Self::COUNT] = Default::default();
         for (at, record) in records {
             let slot = self.slot_of(&at.key);
-            by_shard[self.shard_of(slot)].push((slot, at, record));
+            by_shard[Self::shard_of(slot)].push((slot, at, record));
         }
         let mut answers = Vec::new();
         for records in by_shard.into_iter().filter(|records| !records.is_empty()) {
@@ -208,12 +221,8 @@ impl Shards {
         self.engine.disk_bytes()
     }
 
-    fn shard_of(&self, slot: Slot) -> usize {
-        slot.0 as usize % self.jobs.len()
-    }
-
     async fn hand_over(&self, slot: Slot, job: Job) -> Result<(), ShardError> {
-        self.jobs[self.shard_of(slot)].send(job).await.map_err(|_| ShardError::Stopping)
+        self.jobs[Self::shard_of(slot)].send(job).await.map_err(|_| ShardError::Stopping)
     }
 }
 
@@ -223,9 +232,6 @@ fn not_a_record(what: &str) -> EngineError {
 
 /// What the notes of copies with a basis begin with; the slot follows.
 const BASIS: &[u8] = b"basis";
-
-/// Two threads keep both the engine and a pair of cores busy; more only add batches. A guess.
-const SHARDS: usize = 2;
 
 /// Jobs that may wait for a shard before callers have to.
 const QUEUE: usize = 4096;
@@ -258,11 +264,17 @@ mod tests {
         Content::Value(Bytes::from_static(value.as_bytes()))
     }
 
+    async fn write(shards: &Shards, key: &'static str, change: Change) -> Written {
+        let at = at(key);
+        let written = shards.write(vec![(shards.slot_of(&at.key), at, change)]).await.expect("it is open");
+        written.into_iter().next().expect("one for each write").expect("it takes writes")
+    }
+
     #[tokio::test]
     async fn a_write_is_read_back_and_a_later_one_replaces_it() {
         let shards = shards(&memory(), 1);
-        let first = shards.write(at("k"), value("1")).await.unwrap();
-        let second = shards.write(at("k"), value("2")).await.unwrap();
+        let first = write(&shards, "k", value("1")).await;
+        let second = write(&shards, "k", value("2")).await;
         assert!(!first.existed && second.existed && second.record.version > first.record.version);
         assert_eq!(shards.read(&at("k")).unwrap(), Some(second.record));
     }
@@ -270,8 +282,8 @@ mod tests {
     #[tokio::test]
     async fn replicas_that_merge_each_others_records_in_any_order_have_equal_digests() {
         let (one, two) = (shards(&memory(), 1), shards(&memory(), 2));
-        let a = one.write(at("k"), value("a")).await.unwrap().record;
-        let b = two.write(at("k"), Content::Tombstone).await.unwrap().record;
+        let a = write(&one, "k", value("a")).await.record;
+        let b = write(&two, "k", Content::Tombstone).await.record;
         one.merge(vec![(at("k"), b.clone())]).await.unwrap();
         two.merge(vec![(at("k"), a.clone()), (at("k"), b)]).await.unwrap();
         let slot = one.slot_of(b"k");
@@ -283,8 +295,8 @@ mod tests {
     async fn digests_are_the_same_after_the_store_is_opened_again() {
         let engine = memory();
         let before = shards(&engine, 1);
-        before.write(at("k"), value("1")).await.unwrap();
-        before.write(at("k"), value("2")).await.unwrap();
+        write(&before, "k", value("1")).await;
+        write(&before, "k", value("2")).await;
         let slot = before.slot_of(b"k");
         assert_eq!(shards(&engine, 1).table().digest(slot), before.table().digest(slot));
     }
@@ -300,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn a_slot_is_dropped_only_as_it_was_compared() {
         let shards = shards(&memory(), 1);
-        shards.write(at("k"), value("1")).await.unwrap();
+        write(&shards, "k", value("1")).await;
         let slot = shards.slot_of(b"k");
         assert!(!shards.drop_slot(slot, SlotDigest::default()).await.unwrap());
         assert!(shards.drop_slot(slot, shards.table().digest(slot)).await.unwrap());
