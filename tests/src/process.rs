@@ -1,6 +1,7 @@
 //! Rings of real processes: started, killed, restarted, asked.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,10 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dht_core::ring::SlotBits;
 use dhtctl::{
     Client,
     overlay::{CrawlOptions, Shape, crawl},
 };
+use dhtd_proto::v1::lookup_request::Target;
 use tempfile::TempDir;
 use tokio::time::interval;
 
@@ -38,9 +41,15 @@ pub struct Ring {
 
 impl Ring {
     /// Starts a founder and `peers - 1` others that join through it, all with these arguments, and waits until the ring
-    /// is ideal.
+    /// is ideal and writes find as many replicas as they will ever have.
     pub async fn start(peers: usize, founding: &[&str], args: &[&str]) -> Self {
-        let mut ring = Self { peers: Vec::new(), base: tempfile::tempdir().expect("a directory for the peers") };
+        Self::start_in(&std::env::temp_dir(), peers, founding, args).await
+    }
+
+    /// As [`Ring::start`], with the peers' data somewhere below `dir`.
+    pub async fn start_in(dir: &Path, peers: usize, founding: &[&str], args: &[&str]) -> Self {
+        let base = tempfile::tempdir_in(dir).expect("a directory for the peers");
+        let mut ring = Self { peers: Vec::new(), base };
         let first: Vec<&str> = [&["--bootstrap"], founding, args].concat();
         let seed = ring.add(&first).address.clone();
         let joining: Vec<&str> = [&["--join", seed.as_str()], args].concat();
@@ -51,6 +60,7 @@ impl Ring {
             group.iter_mut().for_each(Peer::await_service);
         }
         ring.ideal(peers).await;
+        ring.placed().await;
         ring
     }
 
@@ -73,6 +83,40 @@ impl Ring {
     /// If that takes more than three minutes.
     pub async fn ideal(&self, peers: usize) {
         eventually(&format!("the ring of {peers} is ideal"), async || self.is_ideal(peers).await).await;
+    }
+
+    /// Waits until every owner has put together whole home groups, which takes it a round of maintenance more than its
+    /// place on the circle: until then a write that asks for several replicas is refused.
+    ///
+    /// # Panics
+    /// If that takes more than three minutes.
+    async fn placed(&self) {
+        eventually("home groups are whole", async || self.is_placed().await == Some(true)).await;
+    }
+
+    /// Asks for one slot of each owner; none if somebody does not answer.
+    async fn is_placed(&self) -> Option<bool> {
+        let client = self.client();
+        let view = crawl(&client, &CrawlOptions::default()).await.ok()?;
+        let ring = view.ring.as_ref()?;
+        let bits = SlotBits::new(ring.slot_bits).ok()?;
+        let whole = view.peers.len().min(ring.replicas as usize);
+        let mut owners = BTreeSet::new();
+        for point in bits.iter().map(|slot| bits.point(slot)) {
+            let owner = view.places.iter().find(|place| place.id >= point).or(view.places.first())?;
+            if owners.insert(owner.id) {
+                let target = Target::Id(point.as_bytes().to_vec().into());
+                if client.lookup(target).await.ok()?.home_group.len() < whole {
+                    return Some(false);
+                }
+            }
+        }
+        Some(true)
+    }
+
+    /// The processes that run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.peers.iter().filter_map(Peer::pid).collect()
     }
 
     /// A client of the first peer that runs.
@@ -218,6 +262,11 @@ impl Peer {
         Client::lazy([&self.address], dhtctl::Options::default()).expect("an address of this machine")
     }
 
+    /// The process's id; none while it does not run.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Its data directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -259,12 +308,14 @@ pub fn dhtctl(peer: &str, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// A binary of the workspace, built if need be: cargo builds only libraries for the tests of another package.
+/// A binary of the workspace, built if need be: cargo builds only libraries for the programs of another package.
 fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
-        let test = std::env::current_exe().expect("a test is a program");
-        let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned();
+        let program = std::env::current_exe().expect("it runs");
+        let beside = program.parent().expect("target/PROFILE/PROGRAM or target/PROFILE/deps/TEST");
+        let folder =
+            if beside.ends_with("deps") { beside.parent().expect("target/PROFILE") } else { beside }.to_owned();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build
             .args(["build", "--quiet", "--locked", "--workspace", "--bin", "dhtd", "--bin", "dhtctl"])

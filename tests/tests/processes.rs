@@ -18,7 +18,7 @@ async fn write(client: &Client, keys: impl Iterator<Item = u32>, min_durable: u3
         tasks.spawn(async move {
             let written = client.put(format!("key {key}"), format!("value {key}"), min_durable).await;
             drop(permit);
-            written.is_ok().then_some(key)
+            written.inspect_err(|error| println!("key {key} was not written: {error}")).is_ok().then_some(key)
         });
     }
     tasks.join_all().await.into_iter().flatten().collect()

@@ -3,6 +3,7 @@
 //! Any peer coordinates any operation. A write is carried out by one replica, which gives it its version, and pushed
 //! from there to the others; a read is answered by any replica that is synced, or by the newest that the others hold.
 
+mod commit;
 mod error;
 pub(crate) mod export;
 mod get;
@@ -17,16 +18,17 @@ use std::{
 
 use bytes::Bytes;
 use dht_core::{
-    overlay::{Peer, Routes},
-    record::{Content, KeyspaceId, Record, RecordKey},
+    overlay::Peer,
+    record::{KeyspaceId, Record, RecordKey},
     ring::{PeerId, Slot},
 };
 
+pub use commit::{Done, WriteOutcome};
 pub use error::OperationError;
 pub use get::{Held, Read};
 pub use verify::VERIFY_TIME;
-pub use write::WriteOutcome;
 
+use self::commit::Queues;
 use crate::driver::{Handle, Shared, shards::Shards};
 
 /// What a client's request may hold.
@@ -51,6 +53,7 @@ struct Inner {
     control: Handle,
     limits: Limits,
     located: Mutex<HashMap<Slot, Located>>,
+    queues: Queues,
 }
 
 /// A home group that was looked up.
@@ -63,7 +66,7 @@ impl Coordinator {
     /// A coordinator over what the peer's loops share.
     #[must_use]
     pub fn new(shared: Arc<Shared>, control: Handle, limits: Limits) -> Self {
-        Self(Arc::new(Inner { shared, control, limits, located: Mutex::default() }))
+        Self(Arc::new(Inner { shared, control, limits, located: Mutex::default(), queues: Queues::default() }))
     }
 
     /// Takes in records of another replica; they are on disk on return.
@@ -76,27 +79,12 @@ impl Coordinator {
         Ok(shards.ticket().await?)
     }
 
-    /// Carries out a write that another peer was asked for.
-    ///
-    /// # Errors
-    /// See [`OperationError`].
-    pub async fn write_for_peer(
-        &self,
-        keyspace: u32,
-        key: Bytes,
-        content: Content,
-        min_durable: u32,
-    ) -> Result<WriteOutcome, OperationError> {
-        let at = RecordKey { keyspace: KeyspaceId(keyspace), ..Self::key(key)? };
-        self.write_here(at, content, min_durable).await
-    }
-
     /// What this peer holds, for another peer that was asked.
     ///
     /// # Errors
     /// See [`OperationError`].
     pub fn read_for_peer(&self, keyspace: u32, key: Bytes) -> Result<(RecordKey, Held), OperationError> {
-        let at = RecordKey { keyspace: KeyspaceId(keyspace), ..Self::key(key)? };
+        let at = Self::key_in(keyspace, key)?;
         let held = self.read_here(&at)?;
         Ok((at, held))
     }
@@ -118,17 +106,25 @@ impl Coordinator {
 
     /// Checks a client's key.
     fn key(key: Bytes) -> Result<RecordKey, OperationError> {
+        Self::key_in(KeyspaceId::DEFAULT.0, key)
+    }
+
+    fn key_in(keyspace: u32, key: Bytes) -> Result<RecordKey, OperationError> {
         if key.is_empty() || key.len() > dhtd_proto::MAX_KEY_BYTES {
             return Err(OperationError::BadKey { bytes: key.len() });
         }
-        Ok(RecordKey { keyspace: KeyspaceId::DEFAULT, key })
+        Ok(RecordKey { keyspace: KeyspaceId(keyspace), key })
     }
 
     /// The peers that should hold a slot, live ones first. Asks the ring if this peer does not know.
     async fn home(&self, slot: Slot) -> Result<Vec<Peer>, OperationError> {
         let routes = self.0.shared.routes.load_full();
         let Some(bits) = routes.slot_bits() else { return Err(OperationError::NotAMember) };
-        if let Some(group) = known_group(&routes, slot).or_else(|| self.located(slot)) {
+        let known: Vec<Peer> = commit::group(&routes, slot).cloned().collect();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        if let Some(group) = self.located(slot) {
             return Ok(group);
         }
         let found = self.0.control.lookup(bits.point(slot)).await.map_err(|_| OperationError::NoReplica)?;
@@ -149,13 +145,6 @@ impl Coordinator {
     fn forget(&self, slot: Slot) {
         self.0.located.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot);
     }
-}
-
-/// The home group as an owner has told it to this peer.
-fn known_group(routes: &Routes, slot: Slot) -> Option<Vec<Peer>> {
-    let home = routes.home_of(slot)?;
-    let group: Vec<Peer> = home.group.iter().filter_map(|id| routes.peer(*id).cloned()).collect();
-    (!group.is_empty()).then_some(group)
 }
 
 /// A home group that was looked up is used for that long. A guess; a wrong one heals at the first refusal.

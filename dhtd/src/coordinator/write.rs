@@ -5,29 +5,20 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
-    record::{Content, RecordKey, Version},
-    ring::{PeerId, Slot},
+    record::{Content, RecordKey},
 };
 use dhtd_proto::v1::{self, peer_call::Call, peer_reply::Reply};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::oneshot, time::sleep};
 
-use super::{Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE, known_group};
+use super::{
+    Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE,
+    commit::{Done, Intent, WriteOutcome, check},
+};
 use crate::{
-    driver::control::Command,
+    driver::shards::Shards,
     transport::{CallError, Lane},
     wire,
 };
-
-/// A write that was carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteOutcome {
-    /// Which write it is.
-    pub version: Version,
-    /// Replicas that had it on disk when enough had.
-    pub durable: u32,
-    /// The replica that took it had a value for the key before.
-    pub existed: bool,
-}
 
 impl Coordinator {
     /// Writes a value; answered when `min_durable` replicas have it on disk (0 means 1).
@@ -50,45 +41,81 @@ impl Coordinator {
         self.write(Self::key(key)?, Content::Tombstone, min_durable).await
     }
 
-    /// Finds a replica and has it carry the write out. A write whose replica does not answer is given to another one:
-    /// the client still waits, so that the later of two versions of it is as good as the earlier.
-    async fn write(&self, at: RecordKey, content: Content, min_durable: u32) -> Result<WriteOutcome, OperationError> {
-        let slot = self.shards()?.slot_of(&at.key);
-        let deadline = Instant::now() + OPERATION_TIME;
-        loop {
-            let group = self.home(slot).await.unwrap_or_default();
-            if group.iter().any(|peer| peer.id == self.me()) {
-                return self.write_here(at, content, min_durable).await;
+    /// Carries out writes that another peer was asked for. Each is told by its own [`Done`] what became of it; they go
+    /// on when the other peer goes away. Returns when all have found a place in a queue.
+    pub async fn write_for_peer(&self, calls: impl IntoIterator<Item = (v1::WriteCall, Done)>) {
+        let mut by_shard: [Vec<Intent>; Shards::COUNT] = Default::default();
+        for (call, done) in calls {
+            match self.intent(call, done) {
+                Ok(intent) => by_shard[Shards::shard_of(intent.slot)].push(intent),
+                Err((refusal, done)) => done(Err(refusal)),
             }
-            for peer in &group {
-                match self.write_there(peer, &at, &content, min_durable).await {
-                    Err(CallError::Refused(failure)) if failure.reason == "NOT_REPLICA" => {}
-                    Err(CallError::NotSent(_) | CallError::Broken(_)) => {}
-                    Err(CallError::Refused(failure)) => return Err(OperationError::Remote(failure)),
+        }
+        let Ok(shards) = self.shards() else { return }; // Then nothing has passed the check.
+        for intents in by_shard {
+            self.commit(shards, intents).await;
+        }
+    }
+
+    fn intent(&self, call: v1::WriteCall, done: Done) -> Result<Intent, (OperationError, Done)> {
+        let checked = Self::key_in(call.keyspace, call.key).and_then(|at| Ok((self.shards()?.slot_of(&at.key), at)));
+        match checked {
+            Ok((slot, at)) => {
+                let change = call.value.map_or(Content::Tombstone, Content::Value);
+                Ok(Intent { slot, at, change, min_durable: call.min_durable.max(1), done })
+            }
+            Err(refusal) => Err((refusal, done)),
+        }
+    }
+
+    /// Has a replica carry the write out: this peer, if it is one. A write whose replica does not answer, or cannot take
+    /// it, is given to another one: the client still waits, so that the later of two versions of it is as good as the
+    /// earlier.
+    async fn write(&self, at: RecordKey, content: Content, min_durable: u32) -> Result<WriteOutcome, OperationError> {
+        let shards = self.shards()?;
+        let slot = shards.slot_of(&at.key);
+        let wanted = min_durable.max(1);
+        let deadline = Instant::now() + OPERATION_TIME;
+        let mut refusal = OperationError::NoReplica;
+        loop {
+            let routes = self.0.shared.routes.load_full();
+            let group = routes.ring.map_or(0, |ring| ring.replicas).min(routes.peers().count());
+            if group < wanted as usize {
+                return Err(OperationError::TooFewPeers { wanted, peers: group });
+            }
+            match check(&routes, slot, wanted) {
+                Ok(()) if self.0.shared.store.failure().is_none() => {
+                    let (done, outcome) = oneshot::channel();
+                    // The client may have stopped waiting.
+                    let done: Done = Box::new(|outcome| drop(done.send(outcome)));
+                    let intent = Intent { slot, at, change: content, min_durable: wanted, done };
+                    self.commit(shards, vec![intent]).await;
+                    return outcome.await.unwrap_or(Err(OperationError::Stopping));
+                }
+                Err(error @ OperationError::TooFewPeers { .. }) => refusal = error, // A moment after the ring has formed.
+                _ => {}
+            }
+            let me = routes.me.id;
+            for peer in self.home(slot).await.unwrap_or_default().iter().filter(|peer| peer.id != me) {
+                match self.write_there(peer, &at, &content, wanted).await {
                     Ok(outcome) => return Ok(outcome),
+                    Err(CallError::NotSent(_) | CallError::Broken(_)) => {}
+                    Err(CallError::Refused(failure)) if ANOTHER_MAY.contains(&failure.reason.as_str()) => {
+                        refusal = OperationError::Remote(failure);
+                    }
+                    Err(CallError::Refused(failure)) => return Err(OperationError::Remote(failure)),
                 }
             }
             self.forget(slot);
             if Instant::now() >= deadline {
-                return Err(OperationError::NoReplica);
+                return Err(refusal);
             }
             sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// Carries a write out as a replica. It goes on when the caller stops waiting.
-    ///
-    /// # Errors
-    /// See [`OperationError`].
-    pub(super) async fn write_here(
-        &self,
-        at: RecordKey,
-        content: Content,
-        min_durable: u32,
-    ) -> Result<WriteOutcome, OperationError> {
-        let this = self.clone();
-        let work = tokio::spawn(async move { this.execute(at, content, min_durable.max(1)).await });
-        work.await.unwrap_or(Err(OperationError::Stopping))
+    async fn commit(&self, shards: &Arc<Shards>, intents: Vec<Intent>) {
+        self.0.queues.push(&self.0.shared, &self.0.control, shards, intents).await;
     }
 
     async fn write_there(
@@ -113,61 +140,7 @@ impl Coordinator {
             _ => Err(broken()),
         }
     }
-
-    async fn execute(&self, at: RecordKey, content: Content, min_durable: u32) -> Result<WriteOutcome, OperationError> {
-        let shards = self.shards()?.clone();
-        let slot = shards.slot_of(&at.key);
-        let group = known_group(&self.0.shared.routes.load(), slot).unwrap_or_default();
-        if !group.iter().any(|peer| peer.id == self.me()) {
-            return Err(OperationError::NotReplica { slot: slot.0 });
-        }
-        if group.len() < min_durable as usize {
-            return Err(OperationError::TooFewPeers { wanted: min_durable, peers: group.len() });
-        }
-        let written = shards.write(at.clone(), content).await?;
-        let record = wire::stored_record(&at, &written.record);
-        let mut confirmed = self.push(slot, &record, group);
-        let mut durable = 0;
-        let mut local = std::pin::pin!(shards.ticket());
-        let mut local_done = false;
-        while durable < min_durable || !local_done {
-            tokio::select! {
-                synced = &mut local, if !local_done => {
-                    synced?;
-                    local_done = true;
-                    durable += 1;
-                }
-                confirmed = confirmed.recv() => match confirmed {
-                    Some(()) => durable += 1,
-                    None if local_done => return Err(OperationError::NotDurable { wanted: min_durable, reached: durable }),
-                    None => {
-                        (&mut local).await?;
-                        local_done = true;
-                        durable += 1;
-                    }
-                },
-            }
-        }
-        Ok(WriteOutcome { version: written.record.version, durable, existed: written.existed })
-    }
-
-    /// Pushes a record to the other replicas. Each that has it on disk is a message on the channel, which closes when
-    /// none can come any more. A replica that does not confirm is compared with later.
-    fn push(&self, slot: Slot, record: &v1::StoredRecord, group: Vec<Peer>) -> mpsc::UnboundedReceiver<()> {
-        let (confirm, confirmed) = mpsc::unbounded_channel();
-        let me: PeerId = self.me();
-        for peer in group.into_iter().filter(|peer| peer.id != me) {
-            let (inner, confirm) = (Arc::clone(&self.0), confirm.clone());
-            let call = Call::Push(v1::PushCall { records: vec![record.clone()] });
-            tokio::spawn(async move {
-                let pushed = inner.shared.calls.call(&peer.address, Lane::Foreground, call, REPLICA_TIME).await;
-                if pushed.is_ok() {
-                    let _ = confirm.send(());
-                } else {
-                    inner.control.try_send(Command::Diverged(slot, peer.id));
-                }
-            });
-        }
-        confirmed
-    }
 }
+
+/// Why a replica has not carried a write out that another one may, now or in a moment.
+const ANOTHER_MAY: [&str; 4] = ["NOT_REPLICA", "TOO_FEW_PEERS", "STORE_READ_ONLY", "DISK_FULL"];

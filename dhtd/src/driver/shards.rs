@@ -4,6 +4,7 @@
 //! to the engine. The price: one slow batch delays the other slots of its shard. Nothing here waits for an fsync: a
 //! caller that needs one takes a ticket after its write is visible, so that fsyncs are shared by all shards.
 
+mod notes;
 mod table;
 mod worker;
 
@@ -17,10 +18,7 @@ use bytes::Bytes;
 use dht_core::{
     hlc::Timestamp,
     record::{Record, RecordKey, StoredMode, parse_storage_key, slot_prefix, storage_key},
-    replication::{
-        digest::SlotDigest,
-        eventual::{Memory, Note},
-    },
+    replication::digest::SlotDigest,
     ring::{Id, PeerId, Slot, SlotBits},
 };
 use thiserror::Error;
@@ -29,10 +27,10 @@ use tokio::sync::{mpsc, oneshot};
 pub use table::SlotTable;
 
 use self::worker::{Job, Worker};
-use crate::storage::{Batch, Engine, EngineError, Syncer, Table, Ticket};
+use crate::storage::{Engine, EngineError, Syncer, Table, Ticket};
 
 /// A write as it was carried out here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// What is stored now, with its version.
     pub record: Record,
@@ -64,6 +62,15 @@ pub struct Shards {
 }
 
 impl Shards {
+    /// How many there are. Two threads keep both the engine and a pair of cores busy; more only add batches. A guess.
+    pub const COUNT: usize = 2;
+
+    /// Which shard owns the writes of a slot.
+    #[must_use]
+    pub fn shard_of(slot: Slot) -> usize {
+        slot.0 as usize % Self::COUNT
+    }
+
     /// Opens the data of a peer: reads all of it once, to know its digests.
     ///
     /// # Errors
@@ -81,8 +88,8 @@ impl Shards {
             let bits = value.first_chunk().ok_or_else(|| not_a_record("a value"))?;
             table.set_horizon(slot, Timestamp::from_bits(u64::from_be_bytes(*bits)));
         }
-        let mut jobs = Vec::with_capacity(SHARDS);
-        for shard in 0..SHARDS {
+        let mut jobs = Vec::with_capacity(Self::COUNT);
+        for shard in 0..Self::COUNT {
             let (sender, receiver) = mpsc::channel(QUEUE);
             let worker = Worker::new(engine.clone(), table.clone(), me);
             let name = format!("shard-{shard}");
@@ -107,14 +114,18 @@ impl Shards {
         &self.table
     }
 
-    /// Carries out a write with a new version; it is visible on return, and durable after a [`Shards::ticket`].
+    /// Carries out writes of one shard, in their order, each with a new version; they are visible on return, and durable
+    /// after a [`Shards::ticket`]. The results are in the order of the writes.
     ///
     /// # Errors
-    /// If the engine refuses it or the peer is stopping.
-    pub async fn write(&self, at: RecordKey, change: Change) -> Result<Written, ShardError> {
-        let slot = self.slot_of(&at.key);
+    /// If the engine refuses all or the peer is stopping. A result is an error if the engine refuses that one.
+    pub async fn write(
+        &self,
+        writes: Vec<(Slot, RecordKey, Change)>,
+    ) -> Result<Vec<Result<Written, EngineError>>, ShardError> {
+        let Some((slot, ..)) = writes.first() else { return Ok(Vec::new()) };
         let (reply, answer) = oneshot::channel();
-        self.hand_over(slot, Job::Write { slot, at, change, reply }).await?;
+        self.hand_over(*slot, Job::Write { writes, reply }).await?;
         Ok(answer.await.map_err(|_| ShardError::Stopping)??)
     }
 
@@ -123,10 +134,10 @@ impl Shards {
     /// # Errors
     /// If the engine refuses one or the peer is stopping; the others may be in.
     pub async fn merge(&self, records: Vec<(RecordKey, Record)>) -> Result<(), ShardError> {
-        let mut by_shard: Vec<Vec<(Slot, RecordKey, Record)>> = vec![Vec::new(); self.jobs.len()];
+        let mut by_shard: [Vec<(Slot, RecordKey, Record)>; Self::COUNT] = Default::default();
         for (at, record) in records {
             let slot = self.slot_of(&at.key);
-            by_shard[self.shard_of(slot)].push((slot, at, record));
+            by_shard[Self::shard_of(slot)].push((slot, at, record));
         }
         let mut answers = Vec::new();
         for records in by_shard.into_iter().filter(|records| !records.is_empty()) {
@@ -158,47 +169,6 @@ impl Shards {
         let (reply, answer) = oneshot::channel();
         self.hand_over(slot, Job::Reclaim { slot, horizon, reply }).await?;
         Ok(answer.await.map_err(|_| ShardError::Stopping)??)
-    }
-
-    /// What was noted before the process stopped.
-    ///
-    /// # Errors
-    /// If the engine can't read it or holds something that is no note.
-    pub fn memory(&self) -> Result<Memory, EngineError> {
-        let note = |key: &Bytes, value: &Bytes| {
-            let (basis, holders) = value.split_first()?;
-            let (holders, []) = holders.as_chunks() else { return None };
-            let holders = holders.iter().map(|id| PeerId::new(*id)).collect();
-            Some((slot_in(key, NOTE)?, Note { basis: *basis == 1, holders }))
-        };
-        let departed = |key: &Bytes| Some(PeerId::new(key.strip_prefix(DEPARTED)?.try_into().ok()?));
-        let mut memory = Memory::default();
-        for entry in self.engine.scan(Table::Meta, NOTE, None) {
-            let (key, value) = entry?;
-            memory.notes.push(note(&key, &value).ok_or_else(|| not_a_record("a note"))?);
-        }
-        for entry in self.engine.scan(Table::Meta, DEPARTED, None) {
-            memory.departed.insert(departed(&entry?.0).ok_or_else(|| not_a_record("a peer id"))?);
-        }
-        Ok(memory)
-    }
-
-    /// Notes what has to be remembered of slots, and peers that have left for good.
-    ///
-    /// # Errors
-    /// If the engine refuses it.
-    pub fn remember(&self, memory: &Memory) -> Result<(), EngineError> {
-        let mut batch = Batch::new();
-        for (slot, note) in &memory.notes {
-            let key = slot_key(NOTE, *slot);
-            let holders = note.holders.iter().flat_map(|peer| *peer.as_bytes());
-            let value: Vec<u8> = std::iter::once(u8::from(note.basis)).chain(holders).collect();
-            if note.is_empty() { batch.delete(Table::Meta, key) } else { batch.put(Table::Meta, key, value) }
-        }
-        for peer in &memory.departed {
-            batch.put(Table::Meta, [DEPARTED, &peer.as_bytes()[..]].concat(), Bytes::new());
-        }
-        if batch.is_empty() { Ok(()) } else { self.engine.put_batch(batch) }
     }
 
     /// What is stored under a key, tombstones included.
@@ -239,12 +209,8 @@ impl Shards {
         self.engine.disk_bytes()
     }
 
-    fn shard_of(&self, slot: Slot) -> usize {
-        slot.0 as usize % self.jobs.len()
-    }
-
     async fn hand_over(&self, slot: Slot, job: Job) -> Result<(), ShardError> {
-        self.jobs[self.shard_of(slot)].send(job).await.map_err(|_| ShardError::Stopping)
+        self.jobs[Self::shard_of(slot)].send(job).await.map_err(|_| ShardError::Stopping)
     }
 }
 
@@ -276,18 +242,8 @@ fn unix_millis() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the keys of notes begin with; the slot follows. A note is one byte, 1 for a copy with a basis, and the ids of
-/// the holders, 16 bytes each.
-const NOTE: &[u8] = b"note";
-
-/// What the keys of peers that have left for good begin with; the id follows.
-const DEPARTED: &[u8] = b"departed";
-
 /// What the keys of horizons begin with; the slot follows. A horizon is the 8 bytes of a timestamp.
 const HORIZON: &[u8] = b"horizon";
-
-/// Two threads keep both the engine and a pair of cores busy; more only add batches. A guess.
-const SHARDS: usize = 2;
 
 /// Jobs that may wait for a shard before callers have to.
 const QUEUE: usize = 4096;
@@ -305,12 +261,12 @@ mod tests {
     use super::*;
     use crate::storage::{FsyncPolicy, MemoryEngine};
 
-    fn shards(engine: &Arc<dyn Engine>, me: u8) -> Shards {
+    pub(super) fn shards(engine: &Arc<dyn Engine>, me: u8) -> Shards {
         let syncer = Syncer::start(engine.clone(), FsyncPolicy::Always).expect("a thread can be started");
         Shards::open(engine.clone(), syncer, SlotBits::DEFAULT, PeerId::new([me; 16])).expect("it was written here")
     }
 
-    fn memory() -> Arc<dyn Engine> {
+    pub(super) fn memory() -> Arc<dyn Engine> {
         Arc::new(MemoryEngine::new())
     }
 
@@ -322,11 +278,17 @@ mod tests {
         Content::Value(Bytes::from_static(value.as_bytes()))
     }
 
+    async fn write(shards: &Shards, key: &'static str, change: Change) -> Written {
+        let at = at(key);
+        let written = shards.write(vec![(shards.slot_of(&at.key), at, change)]).await.expect("it is open");
+        written.into_iter().next().expect("one for each write").expect("it takes writes")
+    }
+
     #[tokio::test]
     async fn a_write_is_read_back_and_a_later_one_replaces_it() {
         let shards = shards(&memory(), 1);
-        let first = shards.write(at("k"), value("1")).await.unwrap();
-        let second = shards.write(at("k"), value("2")).await.unwrap();
+        let first = write(&shards, "k", value("1")).await;
+        let second = write(&shards, "k", value("2")).await;
         assert!(!first.existed && second.existed && second.record.version > first.record.version);
         assert_eq!(shards.read(&at("k")).unwrap(), Some(second.record));
     }
@@ -334,8 +296,8 @@ mod tests {
     #[tokio::test]
     async fn replicas_that_merge_each_others_records_in_any_order_have_equal_digests() {
         let (one, two) = (shards(&memory(), 1), shards(&memory(), 2));
-        let a = one.write(at("k"), value("a")).await.unwrap().record;
-        let b = two.write(at("k"), Content::Tombstone).await.unwrap().record;
+        let a = write(&one, "k", value("a")).await.record;
+        let b = write(&two, "k", Content::Tombstone).await.record;
         one.merge(vec![(at("k"), b.clone())]).await.unwrap();
         two.merge(vec![(at("k"), a.clone()), (at("k"), b)]).await.unwrap();
         let slot = one.slot_of(b"k");
@@ -347,32 +309,18 @@ mod tests {
     async fn digests_are_the_same_after_the_store_is_opened_again() {
         let engine = memory();
         let before = shards(&engine, 1);
-        before.write(at("k"), value("1")).await.unwrap();
-        before.write(at("k"), value("2")).await.unwrap();
+        write(&before, "k", value("1")).await;
+        write(&before, "k", value("2")).await;
         let slot = before.slot_of(b"k");
         assert_eq!(shards(&engine, 1).table().digest(slot), before.table().digest(slot));
-    }
-
-    #[test]
-    fn what_was_noted_survives_a_restart() {
-        let engine = memory();
-        let peers = |ids: &[u8]| ids.iter().map(|id| PeerId::new([*id; 16])).collect();
-        let note = |basis, holders: &[u8]| Note { basis, holders: peers(holders) };
-        let notes = vec![(Slot(8), note(true, &[])), (Slot(300), note(false, &[2, 3]))];
-        let kept = Memory { notes, departed: peers(&[4, 5]) };
-        shards(&engine, 1).remember(&Memory::founder([Slot(7)])).unwrap();
-        shards(&engine, 1).remember(&kept).unwrap();
-        let forgotten = Memory { notes: vec![(Slot(7), Note::default())], ..Memory::default() };
-        shards(&engine, 1).remember(&forgotten).unwrap();
-        assert_eq!(shards(&engine, 1).memory().unwrap(), kept);
     }
 
     #[tokio::test]
     async fn deletions_before_the_horizon_are_forgotten_for_good() {
         let engine = memory();
         let before = shards(&engine, 1);
-        let value = before.write(at("kept"), value("v")).await.unwrap().record;
-        let deletion = before.write(at("gone"), Content::Tombstone).await.unwrap().record;
+        let value = write(&before, "kept", value("v")).await.record;
+        let deletion = write(&before, "gone", Content::Tombstone).await.record;
         let (slot, horizon) = (before.slot_of(b"gone"), deletion.version.time.later_by(Duration::from_millis(1)));
         before.reclaim(slot, deletion.version.time).await.unwrap();
         assert_eq!(before.read(&at("gone")).unwrap(), Some(deletion.clone()), "it is not before its own time");
@@ -389,7 +337,7 @@ mod tests {
     #[tokio::test]
     async fn a_slot_is_dropped_only_as_it_was_compared() {
         let shards = shards(&memory(), 1);
-        shards.write(at("k"), value("1")).await.unwrap();
+        write(&shards, "k", value("1")).await;
         let slot = shards.slot_of(b"k");
         assert!(!shards.drop_slot(slot, SlotDigest::default()).await.unwrap());
         assert!(shards.drop_slot(slot, shards.table().digest(slot)).await.unwrap());

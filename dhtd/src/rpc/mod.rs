@@ -3,10 +3,12 @@
 mod deadline;
 mod kv;
 mod peer;
+mod replies;
 mod ring;
 mod status;
 
 pub use deadline::{Deadline, DeadlineLayer};
 pub use kv::KvApi;
 pub use peer::PeerApi;
+pub use replies::Replies;
 pub use ring::RingApi;

@@ -1,23 +1,25 @@
 //! `PeerService`: what other peers call.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use dht_core::{overlay::Body, record::Content, ring::Slot};
+use dht_core::{overlay::Body, ring::Slot};
 use dhtd_proto::{
     PROTOCOL_VERSION,
     v1::{
-        self, CallRequest, CallResponse, ExchangeRequest, ExchangeResponse, PeerCall, PeerReply, ScanSlotsRequest,
-        ScanSlotsResponse, TestifyRequest, TestifyResponse, peer_call::Call, peer_reply::Reply,
-        peer_service_server::PeerService,
+        self, CallRequest, ExchangeRequest, ExchangeResponse, PeerCall, PeerReply, ScanSlotsRequest, ScanSlotsResponse,
+        TestifyRequest, TestifyResponse, peer_call::Call, peer_reply::Reply, peer_service_server::PeerService,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::coop::consume_budget};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status::{refused, stopping};
+use super::{
+    replies::{Replies, ReplySender},
+    status::{refused, stopping},
+};
 use crate::{
-    coordinator::{Coordinator, OperationError, export::Page},
+    coordinator::{Coordinator, Done, OperationError, WriteOutcome, export::Page},
     driver::{Handle, Shared, control::Command},
     wire::{self, Malformed, PeerBody},
 };
@@ -32,7 +34,6 @@ pub struct PeerApi {
     pub coordinator: Coordinator,
 }
 
-type Replies = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<CallResponse, Status>> + Send>>;
 type Pages = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ScanSlotsResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -52,27 +53,18 @@ impl PeerService for PeerApi {
 
     async fn call(&self, request: Request<Streaming<CallRequest>>) -> Result<Response<Replies>, Status> {
         let mut requests = request.into_inner();
-        let (replies, receiver) = mpsc::channel(64);
+        let (sender, replies) = Replies::new();
         let (shared, coordinator) = (self.shared.clone(), self.coordinator.clone());
         tokio::spawn(async move {
-            loop {
-                let refusal = match requests.message().await {
-                    Ok(Some(request)) => match check_ring(&shared, &request.ring_id) {
-                        Ok(()) => {
-                            answer_all(&coordinator, request.calls, &replies);
-                            continue;
-                        }
-                        Err(refusal) => Some(refusal),
-                    },
-                    Ok(None) | Err(_) => None,
-                };
-                if let Some(refusal) = refusal {
-                    let _ = replies.send(Err(refusal)).await;
+            while let Ok(Some(request)) = requests.message().await {
+                if let Err(refusal) = check_ring(&shared, &request.ring_id) {
+                    drop(sender.send(Err(refusal)));
+                    return;
                 }
-                return;
+                answer_all(&coordinator, request.calls, &sender).await;
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(replies))
     }
 
     type ScanSlotsStream = Pages;
@@ -149,65 +141,84 @@ fn check_ring(shared: &Shared, theirs: &[u8]) -> Result<(), Status> {
     }
 }
 
-/// Works on all calls of a message at once; the replies go out together with whatever else is done by then.
-fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &mpsc::Sender<Result<CallResponse, Status>>) {
-    let (pushes, others): (Vec<PeerCall>, Vec<PeerCall>) =
-        calls.into_iter().partition(|call| matches!(call.call, Some(Call::Push(_))));
+/// The calls of one message by kind.
+#[derive(Default)]
+struct Calls {
+    pushes: Vec<(u64, v1::PushCall)>,
+    writes: Vec<(u64, v1::WriteCall)>,
+    reads: Vec<(u64, v1::ReadCall)>,
+}
+
+/// Works on all calls of a message at once, those of a kind together; each reply goes out with whatever else is done
+/// by then.
+async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &ReplySender) {
+    let mut by_kind = Calls::default();
+    for PeerCall { tag, call } in calls {
+        match call {
+            Some(Call::Push(push)) => by_kind.pushes.push((tag, push)),
+            Some(Call::Write(write)) => by_kind.writes.push((tag, write)),
+            Some(Call::Read(read)) => by_kind.reads.push((tag, read)),
+            None => {
+                let nothing = OperationError::from(Malformed("a call that asks for nothing"));
+                reply(replies, tag, Reply::Failure(nothing.into()));
+            }
+        }
+    }
+    let Calls { pushes, writes, reads } = by_kind;
     if !pushes.is_empty() {
         let (coordinator, replies) = (coordinator.clone(), replies.clone());
-        tokio::spawn(async move {
-            let done = take_in(&coordinator, pushes).await;
-            let _ = replies.send(Ok(CallResponse { replies: done })).await;
-        });
+        tokio::spawn(async move { take_in(&coordinator, pushes, &replies).await });
     }
-    for PeerCall { tag, call } in others {
+    if !reads.is_empty() {
         let (coordinator, replies) = (coordinator.clone(), replies.clone());
         tokio::spawn(async move {
-            let reply = match call {
-                Some(call) => answer(&coordinator, call).await.unwrap_or_else(|error| Reply::Failure(error.into())),
-                None => Reply::Failure(OperationError::from(Malformed("a call that asks for nothing")).into()),
-            };
-            let _ = replies.send(Ok(CallResponse { replies: vec![PeerReply { tag, reply: Some(reply) }] })).await;
+            for (tag, call) in reads {
+                reply(&replies, tag, read(&coordinator, call).unwrap_or_else(|error| Reply::Failure(error.into())));
+                // A store that has to go to the disk must not hold up everything else.
+                consume_budget().await;
+            }
         });
     }
+    let writes = writes.into_iter().map(|(tag, write)| (write, write_done(replies.clone(), tag)));
+    coordinator.write_for_peer(writes).await;
 }
 
 /// All pushes of a message become one merge and share one fsync.
-async fn take_in(coordinator: &Coordinator, pushes: Vec<PeerCall>) -> Vec<PeerReply> {
-    let mut records = Vec::new();
-    let mut outcomes: HashMap<u64, Option<v1::Failure>> = HashMap::with_capacity(pushes.len());
-    for PeerCall { tag, call } in pushes {
-        let Some(Call::Push(push)) = call else { continue };
+async fn take_in(coordinator: &Coordinator, pushes: Vec<(u64, v1::PushCall)>, replies: &ReplySender) {
+    let (mut records, mut tags) = (Vec::new(), Vec::with_capacity(pushes.len()));
+    for (tag, push) in pushes {
         let decoded: Result<Vec<_>, _> = push.records.into_iter().map(wire::decode_stored_record).collect();
         match decoded {
             Ok(decoded) => {
                 records.extend(decoded);
-                outcomes.insert(tag, None);
+                tags.push(tag);
             }
-            Err(malformed) => drop(outcomes.insert(tag, Some(OperationError::from(malformed).into()))),
+            Err(malformed) => reply(replies, tag, Reply::Failure(OperationError::from(malformed).into())),
         }
     }
     let failure = coordinator.take_in(records).await.err().map(v1::Failure::from);
-    let reply = |(tag, own): (u64, Option<v1::Failure>)| {
-        let reply = own.or_else(|| failure.clone()).map_or(Reply::Push(v1::PushReply {}), Reply::Failure);
-        PeerReply { tag, reply: Some(reply) }
-    };
-    outcomes.into_iter().map(reply).collect()
+    for tag in tags {
+        reply(replies, tag, failure.clone().map_or(Reply::Push(v1::PushReply {}), Reply::Failure));
+    }
 }
 
-async fn answer(coordinator: &Coordinator, call: Call) -> Result<Reply, OperationError> {
-    match call {
-        Call::Write(write) => {
-            let content = write.value.map_or(Content::Tombstone, Content::Value);
-            let done = coordinator.write_for_peer(write.keyspace, write.key, content, write.min_durable).await?;
+fn read(coordinator: &Coordinator, read: v1::ReadCall) -> Result<Reply, OperationError> {
+    let (at, held) = coordinator.read_for_peer(read.keyspace, read.key)?;
+    let record = held.record.map(|record| wire::stored_record(&at, &record));
+    Ok(Reply::Read(v1::ReadReply { record, synced: held.synced }))
+}
+
+fn write_done(replies: ReplySender, tag: u64) -> Done {
+    Box::new(move |outcome| {
+        let done = |done: WriteOutcome| {
             let version = Some(wire::version(done.version));
-            Ok(Reply::Write(v1::WriteReply { version, durable: done.durable, existed: done.existed }))
-        }
-        Call::Read(read) => {
-            let (at, held) = coordinator.read_for_peer(read.keyspace, read.key)?;
-            let record = held.record.map(|record| wire::stored_record(&at, &record));
-            Ok(Reply::Read(v1::ReadReply { record, synced: held.synced }))
-        }
-        Call::Push(_) => Err(OperationError::NoReplica),
-    }
+            Reply::Write(v1::WriteReply { version, durable: done.durable, existed: done.existed })
+        };
+        reply(&replies, tag, outcome.map_or_else(|error| Reply::Failure(error.into()), done));
+    })
+}
+
+/// The other peer may have gone.
+fn reply(replies: &ReplySender, tag: u64, reply: Reply) {
+    drop(replies.send(Ok(PeerReply { tag, reply: Some(reply) })));
 }

@@ -12,6 +12,7 @@ use dhtd_proto::v1::{self, peer_call::Call, peer_reply::Reply};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +22,7 @@ use super::Channels;
 use crate::wire;
 
 /// Which stream to a peer is used, so that bulk does not hold up what a client waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Clients wait for it.
     Foreground,
@@ -46,12 +47,16 @@ pub enum CallError {
 /// Calls to all other peers.
 #[derive(Debug)]
 pub struct Calls {
-    lanes: Mutex<Lanes>,
+    /// Copied when a lane is opened, which is rare, so that all calls can look at it at once.
+    lanes: ArcSwap<Lanes>,
+    /// Held while a lane is opened.
+    opening: Mutex<()>,
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
 }
 
-type Lanes = HashMap<(Arc<str>, Lane), mpsc::Sender<Pending>>;
+/// One map for each [`Lane`].
+type Lanes = [HashMap<Arc<str>, mpsc::Sender<Pending>>; 2];
 
 #[derive(Debug)]
 struct Pending {
@@ -78,7 +83,7 @@ impl Calls {
     /// `routes` tells which ring this peer belongs to.
     #[must_use]
     pub fn new(channels: Arc<Channels>, routes: Arc<ArcSwap<Routes>>) -> Self {
-        Self { lanes: Mutex::default(), channels, routes }
+        Self { lanes: ArcSwap::default(), opening: Mutex::default(), channels, routes }
     }
 
     /// Sends a call and waits for its answer, for at most `limit`. Must be called within a tokio runtime.
@@ -99,21 +104,29 @@ impl Calls {
     }
 
     fn lane(&self, address: &Arc<str>, lane: Lane) -> mpsc::Sender<Pending> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = || {
-            let (sender, waiting) = mpsc::channel(QUEUE);
-            let operator = Operator {
-                address: address.clone(),
-                waiting,
-                channels: self.channels.clone(),
-                routes: self.routes.clone(),
-                in_flight: HashMap::new(),
-                next_tag: 0,
-            };
-            tokio::spawn(operator.run());
-            sender
+        let find = || self.lanes.load()[lane as usize].get(address).cloned();
+        find().unwrap_or_else(|| {
+            let _turn = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another caller may have had its turn.
+            find().unwrap_or_else(|| self.open(address, lane))
+        })
+    }
+
+    fn open(&self, address: &Arc<str>, lane: Lane) -> mpsc::Sender<Pending> {
+        let (sender, waiting) = mpsc::channel(QUEUE);
+        let operator = Operator {
+            address: address.clone(),
+            waiting,
+            channels: self.channels.clone(),
+            routes: self.routes.clone(),
+            in_flight: HashMap::new(),
+            next_tag: 0,
         };
-        lanes.entry((address.clone(), lane)).or_insert_with(open).clone()
+        tokio::spawn(operator.run());
+        let mut lanes = Lanes::clone(&self.lanes.load());
+        lanes[lane as usize].insert(address.clone(), sender.clone());
+        self.lanes.store(Arc::new(lanes));
+        sender
     }
 }
 
@@ -154,9 +167,16 @@ impl Operator {
                     Ok(Some(response)) => response.replies.into_iter().for_each(|reply| self.take_reply(reply)),
                     Ok(None) | Err(_) => return,
                 },
-                count = self.waiting.recv_many(batch, BATCH) => if count == 0 {
-                    return;
-                },
+                count = self.waiting.recv_many(batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    // Whoever is ready to call as well shares the message.
+                    yield_now().await;
+                    while batch.len() < BATCH && let Ok(pending) = self.waiting.try_recv() {
+                        batch.push(pending);
+                    }
+                }
             }
         }
     }
@@ -196,12 +216,14 @@ impl Operator {
 /// Roughly: what counts are keys and values.
 fn size_of_call(call: &Call) -> usize {
     match call {
-        Call::Push(push) => {
-            push.records.iter().map(|r| r.key.len() + r.value.as_ref().map_or(0, |v| v.len()) + 64).sum()
-        }
+        Call::Push(push) => push.records.iter().map(size_of_record).sum(),
         Call::Write(write) => write.key.len() + write.value.as_ref().map_or(0, |v| v.len()) + 32,
         Call::Read(read) => read.key.len() + 32,
     }
+}
+
+fn size_of_record(record: &v1::StoredRecord) -> usize {
+    record.key.len() + record.value.as_ref().map_or(0, |value| value.len()) + 64
 }
 
 /// Calls that may wait for a lane before callers have to.
