@@ -24,6 +24,7 @@
 
 mod circle;
 mod directory;
+mod essence;
 mod fingers;
 mod homes;
 mod interface;
@@ -38,6 +39,7 @@ mod state;
 
 pub use circle::Circle;
 pub use directory::{Health, Known, Patience};
+pub use essence::Essence;
 pub use homes::Routes;
 pub use interface::{Config, Destination, Event, Input, Lookup, LookupFailed, Output, Phase, Routing, Saved, Timer};
 pub use message::{Body, Find, FindId, Found, Home, Hop, HopReason, Message, OpId, Purpose};
