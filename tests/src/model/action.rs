@@ -14,6 +14,8 @@ pub enum Action {
     Join(Place, Place),
     /// A member fails without a word.
     Fail(Place),
+    /// The ring is ideal and at rest: from now on all its members are counted on.
+    Settle,
     /// A node begins a round of maintenance.
     Round(Place),
     /// A node that others wait for drops its operation and answers them.
@@ -66,6 +68,7 @@ impl fmt::Display for Action {
         match *self {
             Self::Join(who, seed) => write!(f, "join({}, {})", name(who), name(seed)),
             Self::Fail(who) => write!(f, "fail({})", name(who)),
+            Self::Settle => write!(f, "Action::Settle"),
             Self::Round(who) => write!(f, "round({})", name(who)),
             Self::GiveWay(who) => write!(f, "give_way({})", name(who)),
             Self::Notice(who, dead) => write!(f, "notice({}, {})", name(who), name(dead)),

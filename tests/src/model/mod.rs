@@ -9,11 +9,13 @@
 //! - a peer begins to join through any member; a member fails without a word;
 //! - a node that is at leisure begins a round of maintenance: so many times each;
 //! - a node that others wait for has run out of time, drops its operation and answers them;
-//! - the failure detector of a peer finds out that another has failed: any time later, and never wrongly.
+//! - the failure detector of a peer finds out that another has failed: any time later, and never wrongly;
+//! - an ideal ring into which nobody is on the way counts as settled: lists on their way get lost.
 //!
 //! What must hold in every state ([`World::violation`]): the inductive invariant of
-//! [`dht_core::overlay::invariant`], as the simulator checks it; and as long as nobody has failed, no two nodes own the
-//! same identifier.
+//! [`dht_core::overlay::invariant`], as the simulator checks it: every member's list is in order and has a live entry,
+//! and min(s, R + 1) members are principal, where s counts the living of those that were members when the ring was last
+//! settled. That no identifier has two owners is not promised (`dhtd/ARCHITECTURE.md`).
 //!
 //! Time stands still. Timers that maintenance waits for are actions; patience is set so that a suspect is given up at
 //! the next heartbeat, and nobody is suspected but by a failed connection. With no clock, no measured round trips, and
@@ -33,8 +35,10 @@
 //! - A question is repeated only on the way to giving way, and the repetition is lost.
 //! - Six lost questions in a row look like a dead node although its peer is alive: a false verdict, like those of the
 //!   failure detector, of which nobody can promise anything (Fischer, Lynch and Paterson 1985).
-//! - A failure that the ring could not survive is none that it has to: one that leaves a member without a live entry, or
-//!   fewer principals than are counted on (Zave 2017, section 5: the operating assumption).
+//! - A failure that the ring could not survive is none that it has to: one that leaves a member without a live entry,
+//!   fewer principals than are counted on, or one settled member alone (Zave 2017: the operating assumption). In Zave's
+//!   model a query and its answer are one step. Here an answer may be on its way when the only peer that it lists
+//!   fails; it gets lost. (If it does not, a joiner has an empty list for a moment, and asks the node before it.)
 //! - Answers that nobody waits for any more, and news that change nothing, are taken off the network: their arrival has
 //!   no effect, now or later.
 

@@ -47,7 +47,7 @@ impl World {
             settled: PlaceSet::default(),
             violation: None,
         };
-        world.look();
+        world.settle();
         world
     }
 
@@ -61,6 +61,9 @@ impl World {
     #[must_use]
     pub fn actions(&self) -> Vec<Action> {
         let mut actions = self.deliveries();
+        if self.settled.len() < self.members().count() && self.is_ideal() {
+            actions.push(Action::Settle);
+        }
         for (place, host) in self.hosts() {
             let node = host.node();
             if host.state.phase() == Phase::Idle {
@@ -107,6 +110,7 @@ impl World {
         match action {
             Action::Join(who, seed) => next.give(who, Input::Join { seeds: vec![peer(seed).address] })?,
             Action::Fail(who) => next.fail(who)?,
+            Action::Settle => next.settle(),
             Action::Round(who) => {
                 next.rounds[who] = next.rounds[who].checked_sub(1)?;
                 next.give(who, Input::Timer(Timer::Retry(0)))?;
@@ -120,7 +124,7 @@ impl World {
             Action::Deliver(from, to, what, nth) => next.deliver(from, to, what, nth)?,
         }
         next.take_off_what_is_spent();
-        if (0..PLACES).any(|place| self.shows(place) != next.shows(place)) || next.is_at_rest() {
+        if (0..PLACES).any(|place| self.shows(place) != next.shows(place)) {
             next.look();
         }
         Some(next)
@@ -147,11 +151,15 @@ impl World {
         self.give(to, Input::Message(message))
     }
 
+    /// A list on its way that has no live entry any more gets lost with it.
     fn fail(&mut self, who: Place) -> Option<()> {
         self.failures = self.failures.checked_sub(1)?;
         self.hosts[who].take()?;
         self.dead.insert(who);
         self.settled.remove(who);
+        let hosts = &self.hosts;
+        let lives = |node: &Node| place_of(node.peer).is_some_and(|place| hosts[place].is_some());
+        self.net.retain(|packet| packet.list().is_none_or(|list| list.iter().any(lives)));
         Some(())
     }
 
@@ -212,21 +220,22 @@ impl World {
         Some((node.member, node.accepted, View::from(node)))
     }
 
-    /// Looks at the ring: is it ideal, or broken?
     fn look(&mut self) {
-        let census = self.census();
-        if self.is_at_rest() && census.not_ideal(REACH).is_none() {
-            let mut members = PlaceSet::default();
-            self.members().for_each(|(place, _)| members.insert(place));
-            self.settled = members;
-        }
-        self.violation = self.violation_of(&census);
+        self.violation = self.violation_of(&self.census());
     }
 
-    /// Nobody is about to join, and no list is on its way that may be older than what its receiver has.
-    fn is_at_rest(&self) -> bool {
+    /// Nobody is on the way in, and everyone agrees on who follows whom.
+    fn is_ideal(&self) -> bool {
         let whole = |host: &Host| host.state.phase() == Phase::Idle || host.node().accepted;
-        self.hosts().all(|(_, host)| whole(host)) && self.net.iter().all(|packet| packet.list().is_none())
+        self.hosts().all(|(_, host)| whole(host)) && self.census().not_ideal(REACH).is_none()
+    }
+
+    /// Lists that may be older than what their receivers have get lost; all members are counted on from now on.
+    fn settle(&mut self) {
+        self.net.retain(|packet| packet.list().is_none());
+        let mut members = PlaceSet::default();
+        self.members().for_each(|(place, _)| members.insert(place));
+        self.settled = members;
     }
 
     fn violation_of(&self, census: &Census) -> Option<String> {
@@ -258,22 +267,10 @@ impl World {
         })
     }
 
-    /// The ring can bear that this member fails: it breaks nothing at once, and leaves no list on its way without an
-    /// entry for its receiver.
+    /// The ring can bear that this member fails: that alone breaks nothing.
     fn survives(&self, who: Place) -> bool {
         let mut without = self.clone();
-        if without.fail(who).is_none() {
-            return false;
-        }
-        let lives = |node: &Node| place_of(node.peer).is_some_and(|place| without.hosts[place].is_some());
-        without.settled.len() > 1
-            && without.violation_of(&without.census()).is_none()
-            && self
-                .net
-                .iter()
-                .filter(|packet| packet.to != who)
-                .filter_map(|packet| packet.list())
-                .all(|list| list.iter().any(lives))
+        without.fail(who).is_some() && without.settled.len() > 1 && without.violation_of(&without.census()).is_none()
     }
 
     /// Of all that decides what comes, with nothing that does not.

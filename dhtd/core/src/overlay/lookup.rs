@@ -257,11 +257,11 @@ impl State {
         found.map(|node| (node, HopReason::Successor))
     }
 
-    /// The predecessor, if the last hop took a node of ours for the owner and somebody is between the target and it.
+    /// The predecessor, if the last hop took a node of ours for the owner and somebody is at the target or after it.
     fn closer_predecessor(&self, find: &Find, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
         let (_, taken) = taken_for_owner(find)?;
         let before = self.nodes[self.own_member(&taken)?].predecessor.filter(may)?;
-        let behind = covers(find.target, before.id, taken.id);
+        let behind = before.id == find.target || covers(find.target, before.id, taken.id);
         behind.then_some((before, HopReason::Predecessor))
     }
 
