@@ -1,9 +1,14 @@
 //! The overlay under the model checker, as far as a test should take; `.ci/soak` goes on from there. And the traces that
 //! it has found.
 
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+};
+
 use dht_core::Rules;
 use dht_tests::model::{
-    INVARIANT, Overlay, Place, WORLDS,
+    Action, INVARIANT, Overlay, Place, WORLDS,
     What::{Changed, Find, Found, GetNeighbours, Neighbours, Notify},
     World, deliver, fail, join, notice, round,
 };
@@ -51,12 +56,45 @@ fn the_first_schedules_of_three_rounds_and_a_failure_break_no_invariant() {
     }
 }
 
-fn after(overlay: Overlay, actions: &[dht_tests::model::Action]) -> Result<World, String> {
+/// What may come next, as the checker tells states apart.
+fn futures(world: &World) -> BTreeSet<u64> {
+    let next = world.actions().into_iter().filter_map(|action| world.after(action));
+    next.map(|world| BuildHasherDefault::<DefaultHasher>::default().hash_one(&world)).collect()
+}
+
+#[test]
+fn states_that_are_taken_for_equal_go_on_alike() {
+    for (founders, joiners) in WORLDS {
+        let mut known: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        let mut open = VecDeque::from([World::new(&overlay(founders, joiners))]);
+        let mut met_again = 0;
+        for turn in 0..1500 {
+            // Some near the beginning, some far from it.
+            let Some(world) = (if turn % 3 == 0 { open.pop_front() } else { open.pop_back() }) else { break };
+            for next in world.actions().into_iter().filter_map(|action| world.after(action)) {
+                let (name, futures) = (BuildHasherDefault::<DefaultHasher>::default().hash_one(&next), futures(&next));
+                match known.get(&name) {
+                    Some(before) => {
+                        assert_eq!(*before, futures, "{next:?}");
+                        met_again += 1;
+                    }
+                    None => {
+                        known.insert(name, futures);
+                        open.push_back(next);
+                    }
+                }
+            }
+        }
+        assert!(met_again > 1000, "{met_again} states met again are too few");
+    }
+}
+
+fn after(overlay: Overlay, actions: &[Action]) -> Result<World, String> {
     World::new(&overlay).after_all(actions.iter().copied())
 }
 
 /// The trace breaks the ring without the rule, and not with it.
-fn is_needed(overlay: Overlay, without: Rules, actions: &[dht_tests::model::Action], what: &str) {
+fn is_needed(overlay: Overlay, without: Rules, actions: &[Action], what: &str) {
     let broken = after(Overlay { rules: without, ..overlay }, actions).expect_err("the trace finds nothing any more");
     assert!(broken.contains(what), "{broken}");
     after(overlay, actions).expect("all rules are in force");
@@ -77,7 +115,7 @@ fn a_joiner_has_to_take_its_predecessors_list() {
 }
 
 /// C and D join between B and A. C is a member that A has accepted; D knows nothing of it yet.
-fn c_is_accepted() -> Vec<dht_tests::model::Action> {
+fn c_is_accepted() -> Vec<Action> {
     let asked = [join(C, B), join(D, B), deliver(C, B, Find), deliver(D, B, Find), deliver(B, C, Found), round(C)];
     let notified = [deliver(C, A, GetNeighbours), deliver(A, C, Neighbours), deliver(C, A, Notify)];
     let accepted = [deliver(A, C, Changed), deliver(C, A, GetNeighbours), deliver(A, C, Neighbours)];

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::What;
 
-/// A peer, by its place on the circle: 0 to 3, written a to d.
+/// A peer, by its place on the circle: 0 to 3, written A to D.
 pub type Place = usize;
 
 /// What happens next.

@@ -1,5 +1,7 @@
 //! The overlay under a model checker (stateright): every schedule of a small world, over the code that the daemon runs.
 //!
+//! What it has found, and how far it has come, is in `tests/tests/overlay_model.rs`.
+//!
 //! The world: a few founders in an ideal ring at rest, one node each, into which others join while one peer fails, with
 //! r = 2 and k = 1, so that successor lists reach over R = max(r, k + 1) = 2 other peers. [`Overlay`] says who.
 //!
@@ -58,7 +60,7 @@ use stateright::{Model, Property};
 /// A small world, as it begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Overlay {
-    /// Who is in the ring from the beginning: places on the circle, which goes a, b, c, d.
+    /// Who is in the ring from the beginning: places on the circle, which goes A, B, C, D.
     pub founders: &'static [Place],
     /// Who may join.
     pub joiners: &'static [Place],
@@ -72,7 +74,7 @@ pub struct Overlay {
 
 /// The worlds of four peers, but for turning the circle: founders and joiners.
 pub const WORLDS: [(&[Place], &[Place]); 3] = [
-    // Both join between the same two.
+    // Both join between the same two, or each between two others.
     (&[0, 1], &[2, 3]),
     (&[0, 2], &[1, 3]),
     // Lists are full from the beginning, so anyone may fail at any time.

@@ -55,6 +55,11 @@ impl Packet {
         Some(Self { from, to, what, message, op, heard, digest: hasher.finish() })
     }
 
+    /// What an action calls it.
+    pub(super) fn label(&self) -> (Place, Place, What) {
+        (self.from, self.to, self.what)
+    }
+
     /// What the receiver may make its successor list.
     pub(super) fn list(&self) -> Option<Vec<Node>> {
         let (head, rest) = match &self.message.body {

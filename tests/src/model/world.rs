@@ -26,7 +26,7 @@ pub struct World {
     rounds: [u8; PLACES],
     failures: u8,
     dead: PlaceSet,
-    /// Peers that were members when the ring was last ideal and still live: as many principals are counted on.
+    /// Peers that were members when the ring was last settled and still live: as many principals are counted on.
     settled: PlaceSet,
     violation: Option<String>,
 }
@@ -60,7 +60,7 @@ impl World {
     /// All that may happen next.
     #[must_use]
     pub fn actions(&self) -> Vec<Action> {
-        let mut actions = self.deliveries();
+        let mut actions: Vec<Action> = self.deliveries().collect();
         if self.settled.len() < self.members().count() && self.is_ideal() {
             actions.push(Action::Settle);
         }
@@ -88,19 +88,12 @@ impl World {
         actions
     }
 
-    fn deliveries(&self) -> Vec<Action> {
-        let mut seen: Vec<(Place, Place, What, usize)> = Vec::new();
-        let mut label = |packet: &Arc<Packet>| {
-            let Packet { from, to, what, .. } = **packet;
-            let same = |other: &&mut (Place, Place, What, usize)| (other.0, other.1, other.2) == (from, to, what);
-            match seen.iter_mut().find(same) {
-                Some(other) => other.3 += 1,
-                None => seen.push((from, to, what, 0)),
-            }
-            let nth = seen.iter().find(|other| (other.0, other.1, other.2) == (from, to, what)).map_or(0, |it| it.3);
-            Action::Deliver(from, to, what, nth)
-        };
-        self.net.iter().map(&mut label).collect()
+    fn deliveries(&self) -> impl Iterator<Item = Action> {
+        self.net.iter().enumerate().map(|(index, packet)| {
+            let earlier = self.net[..index].iter().filter(|other| other.label() == packet.label());
+            let (from, to, what) = packet.label();
+            Action::Deliver(from, to, what, earlier.count())
+        })
     }
 
     /// The state after this has happened; `None` if it cannot happen.
@@ -125,7 +118,7 @@ impl World {
         }
         next.take_off_what_is_spent();
         if (0..PLACES).any(|place| self.shows(place) != next.shows(place)) {
-            next.look();
+            next.violation = next.violation_of(&next.census());
         }
         Some(next)
     }
@@ -136,6 +129,7 @@ impl World {
         Some(())
     }
 
+    /// Puts a message on its way, unless one like it is left out, or an equal one is there.
     fn send(&mut self, from: Place, to: Place, message: Message) {
         let Some(packet) = Packet::new(from, to, message) else { return };
         let same = |other: &Arc<Packet>| other.digest == packet.digest && other.op == packet.op;
@@ -145,8 +139,8 @@ impl World {
     }
 
     fn deliver(&mut self, from: Place, to: Place, what: What, nth: usize) -> Option<()> {
-        let same = |(_, packet): &(usize, &Arc<Packet>)| (packet.from, packet.to, packet.what) == (from, to, what);
-        let (index, _) = self.net.iter().enumerate().filter(same).nth(nth)?;
+        let such = |(_, packet): &(usize, &Arc<Packet>)| packet.label() == (from, to, what);
+        let (index, _) = self.net.iter().enumerate().filter(such).nth(nth)?;
         let message = self.net.remove(index).message.clone();
         self.give(to, Input::Message(message))
     }
@@ -163,7 +157,7 @@ impl World {
         Some(())
     }
 
-    /// The time-outs of the operation go by until it is dropped.
+    /// The time-outs of the operation go by until it is dropped; the question that is asked again meanwhile gets lost.
     fn give_way(&mut self, who: Place) -> Option<()> {
         let before = self.hosts[who].as_ref()?.operation()?;
         while let Some(timer) = self.hosts[who].as_ref()?.time_out().filter(|_| self.operation(who) == Some(before)) {
@@ -215,13 +209,10 @@ impl World {
         census
     }
 
-    fn shows(&self, place: Place) -> Option<(bool, bool, View)> {
+    /// What the checks see of a peer.
+    fn shows(&self, place: Place) -> Option<(bool, View)> {
         let node = self.hosts[place].as_ref()?.node();
-        Some((node.member, node.accepted, View::from(node)))
-    }
-
-    fn look(&mut self) {
-        self.violation = self.violation_of(&self.census());
+        Some((node.member, View::from(node)))
     }
 
     /// Nobody is on the way in, and everyone agrees on who follows whom.
@@ -273,7 +264,7 @@ impl World {
         without.fail(who).is_some() && without.settled.len() > 1 && without.violation_of(&without.census()).is_none()
     }
 
-    /// Of all that decides what comes, with nothing that does not.
+    /// All that decides what comes, and nothing else: of operations only whether they are current.
     fn key(&self) -> Key {
         let current = |who: Place, op| self.operation(who) == Some(op);
         let host = |host: &Option<Arc<Host>>| {
