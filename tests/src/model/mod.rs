@@ -24,7 +24,8 @@
 //! [`Routing::Fingers`](dht_core::overlay::Routing::Fingers), a peer's future is what its
 //! [`Essence`](dht_core::overlay::Essence) tells. Operations are numbered by their peers; a number is only ever
 //! compared with that of the operation in flight and none comes back, so for a state to be known it is enough to know of
-//! each number in it whether it is the current one of its node.
+//! each number in it whether it is the current one of its node. A test compares what comes of states that are taken for
+//! equal. Peers are not interchangeable: their places on the circle differ.
 //!
 //! # What is left out
 //!
@@ -39,8 +40,10 @@
 //!   failure detector, of which nobody can promise anything (Fischer, Lynch and Paterson 1985).
 //! - A failure that the ring could not survive is none that it has to: one that leaves a member without a live entry,
 //!   fewer principals than are counted on, or one settled member alone (Zave 2017: the operating assumption). In Zave's
-//!   model a query and its answer are one step. Here an answer may be on its way when the only peer that it lists
-//!   fails; it gets lost. (If it does not, a joiner has an empty list for a moment, and asks the node before it.)
+//!   model a query and its answer are one step, and lists are full before anyone fails. Here an answer may be on its way
+//!   when the only peer that it lists fails, or from before the ring has settled; it gets lost then. If it does not,
+//!   its receiver lists nobody alive, or skips a member, until its next question: it asks the node before it, or the
+//!   one that it lists, and has the right list again. Zave's invariant does not hold in between.
 //! - Answers that nobody waits for any more, and news that change nothing, are taken off the network: their arrival has
 //!   no effect, now or later.
 
