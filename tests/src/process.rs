@@ -13,9 +13,9 @@ use std::{
 use dht_core::ring::SlotBits;
 use dhtctl::{
     Client,
-    overlay::{CrawlOptions, Shape, crawl},
+    overlay::{CrawlOptions, crawl},
 };
-use dhtd_proto::v1::lookup_request::Target;
+use dhtd_proto::v1::{Verdict, lookup_request::Target};
 use tempfile::TempDir;
 use tokio::time::interval;
 
@@ -157,8 +157,10 @@ impl Ring {
     }
 
     async fn is_ideal(&self, peers: usize) -> bool {
-        let Ok(view) = crawl(&self.client(), &CrawlOptions::default()).await else { return false };
-        view.peers.len() == peers && view.shape() == Shape::Ideal
+        let Ok(report) = self.client().verify().await else { return false };
+        let nodes: u32 = self.peers.iter().filter(|peer| peer.child.is_some()).map(Peer::nodes).sum();
+        let everyone = (report.peers as usize, report.nodes) == (peers, nodes);
+        report.verdict() == Verdict::Holds && report.ideal && everyone
     }
 }
 
@@ -166,6 +168,12 @@ impl Peer {
     fn new(dir: PathBuf, args: &[&str]) -> Self {
         let args = args.iter().map(ToString::to_string).collect();
         Self { address: "127.0.0.1:0".to_owned(), dir, child: None, args, log: None }
+    }
+
+    /// v, as its arguments have it.
+    fn nodes(&self) -> u32 {
+        let given = self.args.iter().skip_while(|arg| *arg != "--nodes").nth(1);
+        given.map_or(16, |nodes| nodes.parse().expect("--nodes takes a number"))
     }
 
     /// Starts the process, with what is in its data directory if it ran before.

@@ -3,11 +3,11 @@
 //! | rule switched off | seeds of 0..150 that find it | kept | what they find |
 //! |---|---|---|---|
 //! | none | 0 | | |
-//! | `verify_candidate` | 10 | 6 | a list without a live entry |
-//! | `adopt_whole_list` | 150 | 0 | no ideal ring, or a list without a live entry |
-//! | `rectify_checks_predecessor` | 5 | 19 | a lookup names a wrong owner |
-//! | `busy_defers` | 1 | 38 | a lookup names a wrong owner |
-//! | `join_takes_list` | 112 | 1 | a list without a live entry |
+//! | `verify_candidate` | 11 | 2 | a list without a live entry |
+//! | `adopt_whole_list` | 150 | 2 | no ideal ring, or a list without a live entry |
+//! | `rectify_checks_predecessor` | 6 | 20 | a lookup names a wrong owner |
+//! | `busy_defers` | 2 | 38 | a lookup names a wrong owner |
+//! | `join_takes_list` | 107 | 1 | a list without a live entry |
 //!
 //! A change of the overlay changes what a seed does. If a kept one finds nothing any more, look for another.
 
@@ -36,8 +36,9 @@ fn trouble(seed: u64, rules: Rules) -> Result<(World, Duration), Failure> {
     world.run_for(SECOND);
     for _ in 0..4 {
         let newest = (0..3).map(|_| join(&mut world)).last().unwrap_or(0);
-        // While peers only join, an interval passes from one to the next and never has two owners. After failures it may
-        // for a moment: the overlay is a hint then, until those that are left have agreed on who follows whom.
+        // While peers only join, an interval passes from one to the next; that it has two owners for a moment is rare. After
+        // failures it may until those that are left have agreed on who follows whom: the overlay is a hint
+        // (`overlay_model.rs` has a trace of each).
         if !world.answers.wrong.is_empty() {
             return Err(Failure { seed, what: "a lookup named a wrong owner".into() });
         }
@@ -95,17 +96,17 @@ fn with_all_rules_the_trouble_breaks_no_ring() {
 
 #[test]
 fn a_candidate_has_to_be_verified() {
-    is_needed(Rules { verify_candidate: false, ..ALL }, 6, "has no live successor");
+    is_needed(Rules { verify_candidate: false, ..ALL }, 2, "has no live successor");
 }
 
 #[test]
 fn a_list_has_to_be_adopted_as_a_whole() {
-    is_needed(Rules { adopt_whole_list: false, ..ALL }, 0, "not ideal");
+    is_needed(Rules { adopt_whole_list: false, ..ALL }, 2, "not ideal");
 }
 
 #[test]
 fn a_predecessor_may_only_give_way_to_a_closer_one() {
-    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 19, "wrong owner");
+    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 20, "wrong owner");
 }
 
 #[test]

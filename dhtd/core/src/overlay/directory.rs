@@ -13,7 +13,7 @@ use super::peer::{Node, Peer};
 use crate::ring::PeerId;
 
 /// What the failure detector says of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Health {
     /// Others speak of it; it has not answered us yet.
     Unproven,

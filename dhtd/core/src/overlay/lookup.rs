@@ -257,11 +257,11 @@ impl State {
         found.map(|node| (node, HopReason::Successor))
     }
 
-    /// The predecessor, if the last hop took a node of ours for the owner and somebody is between the target and it.
+    /// The predecessor, if the last hop took a node of ours for the owner and somebody is at the target or after it.
     fn closer_predecessor(&self, find: &Find, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
         let (_, taken) = taken_for_owner(find)?;
         let before = self.nodes[self.own_member(&taken)?].predecessor.filter(may)?;
-        let behind = covers(find.target, before.id, taken.id);
+        let behind = before.id == find.target || covers(find.target, before.id, taken.id);
         behind.then_some((before, HopReason::Predecessor))
     }
 
@@ -304,6 +304,11 @@ impl State {
 
 /// The node's predecessor has died, and the node before that one knows nobody alive between the target and this node:
 /// as in the paper (section IV-D), its word decides. The next round of maintenance makes it the predecessor.
+///
+/// It is a guess, made so that a death leaves no interval without an answer. It is wrong, until the true owner's next
+/// round at most, if the dead predecessor had accepted a newcomer of which the node before has not heard; or if it is
+/// alive after all, and both have been waiting for it in vain. The answer then names an owner, but no home group: that
+/// needs a predecessor.
 fn is_heir(state: &NodeState, find: &Find) -> bool {
     let by_list = find.hops.last().is_some_and(|hop| hop.reason == HopReason::Successor);
     let named = taken_for_owner(find).is_some_and(|(_, taken)| taken == state.node);

@@ -95,9 +95,7 @@ impl State {
         match current.kind {
             OpKind::Successor => {
                 self.adopt(index, of, successors);
-                if predecessor == Some(self.nodes[index].node) {
-                    self.accept(index);
-                }
+                self.compare_predecessors(index, predecessor);
                 match predecessor.filter(|p| self.may_list(p) && self.nodes[index].is_closer(p)) {
                     Some(closer) if self.rules.verify_candidate => self.ask(index, OpKind::Candidate, closer),
                     Some(closer) => {
@@ -281,9 +279,16 @@ impl State {
         }
     }
 
-    fn accept(&mut self, index: usize) {
-        if !self.nodes[index].accepted {
-            self.nodes[index].accepted = true;
+    /// What the successor takes for its predecessor. If that is this node, it has been accepted. If it lies behind this
+    /// node, but before the predecessor that this one knows of, another has joined in between: it owns what is behind it.
+    fn compare_predecessors(&mut self, index: usize, of_successor: Option<Node>) {
+        let nearer = of_successor.filter(|node| self.may_list(node));
+        let state = &mut self.nodes[index];
+        if of_successor == Some(state.node) && !state.accepted {
+            state.accepted = true;
+            self.changed = true;
+        } else if nearer.is_some_and(|node| state.predecessor.is_some_and(|p| between(p.id, node.id, state.node.id))) {
+            state.predecessor = nearer;
             self.changed = true;
         }
     }

@@ -6,7 +6,7 @@ use super::peer::{Node, Peer, Ring};
 use crate::ring::{Id, PeerId};
 
 /// From one peer to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// Who speaks.
     pub sender: Peer,
@@ -17,7 +17,7 @@ pub struct Message {
 }
 
 /// What is said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Are you there? Answered by a [`Body::Pong`] with the same nonce.
     Ping {
@@ -95,7 +95,7 @@ pub enum Body {
 }
 
 /// One operation of one node. Answers to another operation are dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId {
     /// The asking node's index at the asking peer.
     pub node: u32,
@@ -104,7 +104,7 @@ pub struct OpId {
 }
 
 /// One lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FindId {
     /// Who asked.
     pub asker: PeerId,
@@ -115,7 +115,7 @@ pub struct FindId {
 }
 
 /// A lookup on its way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Find {
     /// Which one it is.
     pub id: FindId,
@@ -132,7 +132,7 @@ pub struct Find {
 }
 
 /// Who is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The owner of the target: successor(target).
     Owner,
@@ -141,7 +141,7 @@ pub enum Purpose {
 }
 
 /// One step of a lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hop {
     /// Where it led.
     pub node: Node,
@@ -152,7 +152,7 @@ pub struct Hop {
 }
 
 /// Which entry of its sender's tables led to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HopReason {
     /// It was asked by the client.
     Start,
@@ -167,7 +167,7 @@ pub enum HopReason {
 }
 
 /// The end of a lookup.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Found {
     /// Which one.
     pub id: FindId,
@@ -186,7 +186,7 @@ pub struct Found {
 }
 
 /// Who should hold the slots whose points lie in one node's interval.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Home {
     /// The owner's predecessor: the interval is (after, owner].
     pub after: Id,

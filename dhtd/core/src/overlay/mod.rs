@@ -11,20 +11,24 @@
 //!
 //! ```text
 //! tick (idle):               op := Successor(succ[0]); ask it for its neighbours
-//! its answer (s, p, L):      succ := s + L.   p in (me, s) -> op := Candidate(p), ask p;   else idle; notify s
+//! its answer (s, p, L):      succ := s + L.   p = me -> accepted;   p in (predecessor, me) -> predecessor := p
+//!                            p in (me, s) -> op := Candidate(p), ask p;   else idle; notify s
 //! answer of the candidate p: still in (me, succ[0]) -> succ := p + L.   idle; notify succ[0]
 //! no answer, peer dead:      its nodes leave all lists.   Successor -> go on with the new head;   Candidate -> idle; notify
 //! notify(q):                 predecessor unknown, dead, or q in (predecessor, me) -> predecessor := q
 //! asked while busy:          answer Busy, keep the asker; after two time-outs drop the own operation, answer, retry
 //! ```
 //!
-//! Deviations from the text above that both sources share: a candidate may also come from anything else that is heard
-//! (a lookup of the own identifier by another peer, a revived peer): it is verified by the same operation before it is
-//! adopted. That is how rings which were split, or wind around the circle twice, become one again.
+//! Deviations from what both sources share: a node takes a nearer predecessor on the word of its successor too, not only
+//! by being notified, so that a newcomer does not answer for what an earlier one owns (the invariant does not depend on
+//! predecessors). And a candidate may come from anything else that is heard (a lookup of the own identifier by another
+//! peer, a revived peer): it is verified by the same operation before it is adopted. That is how rings which were split,
+//! or wind around the circle twice, become one again.
 
 pub mod audit;
 mod circle;
 mod directory;
+mod essence;
 mod fingers;
 mod homes;
 mod interface;
@@ -39,6 +43,7 @@ mod state;
 
 pub use circle::Circle;
 pub use directory::{Health, Known, Patience};
+pub use essence::Essence;
 pub use homes::Routes;
 pub use interface::{Config, Destination, Event, Input, Lookup, LookupFailed, Output, Phase, Routing, Saved, Timer};
 pub use message::{Body, Find, FindId, Found, Home, Hop, HopReason, Message, OpId, Purpose};

@@ -46,7 +46,7 @@ pub(super) struct Op {
 }
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum OpKind {
     /// The current successor's view of the ring.
     Successor,

@@ -6,7 +6,7 @@ use crate::ring::{Id, PeerId, SlotBits};
 
 /// One `dhtd` process as others describe it. Of two descriptions the one of the later incarnation holds; within an
 /// incarnation `nodes` only grows and `leaving` only becomes true.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
     /// Its name for life.
     pub id: PeerId,
@@ -21,7 +21,7 @@ pub struct Peer {
 }
 
 /// One place of a peer on the circle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node {
     /// SHA-1(peer, index). Never taken from the wire, always computed: nobody can claim a foreign place.
     pub id: Id,
@@ -44,7 +44,7 @@ impl Node {
 pub struct RingId(pub [u8; 16]);
 
 /// What a ring was founded with; the same at all its peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ring {
     /// Its name.
     pub id: RingId,

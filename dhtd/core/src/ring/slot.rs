@@ -17,7 +17,7 @@ impl fmt::Display for Slot {
 }
 
 /// b: how finely the circle is divided; fixed when a ring is founded. In 1..=20.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SlotBits(u8);
 
 /// The number of slot bits is out of range.
