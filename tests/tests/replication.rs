@@ -71,5 +71,5 @@ fn replicas_must_compare_before_they_answer_alone_again_when_one_of_them_is_lost
 #[test]
 fn a_deletion_must_not_be_forgotten_before_every_holder_has_it() {
     let rules = Rules { holders_confirm_deletions: false, ..Rules::ALL };
-    is_needed(rules, &Shaking::config(23, 1), |config| shaken(config, Shaking::default()));
+    is_needed(rules, &Shaking::config(54, 1), |config| shaken(config, Shaking::default()));
 }

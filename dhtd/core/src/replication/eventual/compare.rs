@@ -47,6 +47,9 @@ impl State {
             self.heard_of_holders(from, their);
             let Some(replica) = self.slots.get_mut(&slot) else { continue };
             replica.level.remove(&from);
+            if replica.asked.contains_key(&from) {
+                replica.told.insert(from);
+            }
             if own.horizon != their.horizon {
                 // They are compared again when both have forgotten the same.
                 replica.asked.remove(&from);

@@ -174,6 +174,7 @@ impl State {
         replica.handed.retain(|peer, _| after.contains(peer));
         replica.asked.retain(|peer, _| after.contains(peer));
         replica.level.clear();
+        replica.told.retain(|peer| after.contains(peer));
         replica.add_holders(slot, &after, me, &mut self.outputs);
         replica.group = group;
         replica.since = now;

@@ -29,6 +29,8 @@ pub(super) struct Replica {
     /// The other peers that may have records of the slot on their disks: all members of its groups since, but for those
     /// that have said that they hold nothing any more.
     pub(super) holders: BTreeSet<PeerId>,
+    /// Members that have answered a comparison, and so know of these holders.
+    pub(super) told: BTreeSet<PeerId>,
     /// Members that were found to hold the same, and to know of no holder outside the group; and when they were asked.
     pub(super) level: BTreeMap<PeerId, Duration>,
     /// Members whose content has been taken in; and holders outside the group that have been heard.
@@ -75,6 +77,9 @@ impl Replica {
         self.holders.extend(holders.into_iter().filter(|peer| **peer != me));
         if self.holders.len() != before {
             self.note(slot, outputs);
+            // A comparison that is under way does not name them.
+            self.told.clear();
+            self.asked.clear();
         }
     }
 
@@ -162,7 +167,8 @@ impl Replica {
         others.iter().copied().filter(|peer| !self.merged.contains(peer)).collect()
     }
 
-    /// Whom a holder outside the group compares with. Once all have what is here, it is dropped.
+    /// Whom a holder outside the group compares with. Once all have what is here, and know who else holds something, it
+    /// is dropped.
     pub(super) fn hand_over(
         &mut self,
         now: Duration,
@@ -172,7 +178,8 @@ impl Replica {
         config: &Config,
         outputs: &mut Vec<Output>,
     ) -> Vec<PeerId> {
-        let lacks = |peer: &PeerId| self.handed.get(peer).is_none_or(|handed| !handed.same(&digest));
+        let has = |handed: &SlotDigest| handed.same(&digest);
+        let lacks = |peer: &PeerId| !self.told.contains(peer) || !self.handed.get(peer).is_some_and(has);
         let lacking: Vec<PeerId> = others.iter().copied().filter(lacks).collect();
         let whole = self.group.as_ref().is_some_and(|group| group.len() == others.len());
         if !lacking.is_empty() {
