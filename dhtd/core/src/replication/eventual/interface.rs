@@ -16,7 +16,7 @@ pub struct Config {
     pub settle: Duration,
     /// How often everything is looked over. Default 250 ms.
     pub tick: Duration,
-    /// An unanswered comparison or a push that was not confirmed is begun anew after this time. Default 10 s.
+    /// An unanswered comparison or a push that was not confirmed is begun anew after this time: it costs little. Default 3 s.
     pub retry_after: Duration,
     /// Time between two comparisons of synced replicas. Default 30 s.
     pub compare_every: Duration,
@@ -34,7 +34,7 @@ impl Default for Config {
         Self {
             settle: Duration::from_secs(3),
             tick: Duration::from_millis(250),
-            retry_after: Duration::from_secs(10),
+            retry_after: Duration::from_secs(3),
             compare_every: Duration::from_secs(30),
             transfers: 8,
             tombstone_grace: Duration::from_secs(3600),
