@@ -10,7 +10,7 @@ use std::{
 
 use dht_core::{
     Rules,
-    overlay::{self, Peer, Phase, Ring, RingId},
+    overlay::{self, Patience, Peer, Phase, Ring, RingId},
     replication::eventual,
     ring::SlotBits,
 };
@@ -201,7 +201,10 @@ fn control(
     dir: DataDir,
     engine: Arc<dyn Engine>,
 ) -> Control {
-    let overlay = overlay::Config { nodes: config.nodes, routing: config.routing, ..overlay::Config::default() };
+    let (heartbeat_every, suspect_after) = (config.heartbeat_every, config.suspect_after);
+    let patience = Patience { suspect_after, probe_for: heartbeat_every * 2, ..Patience::default() };
+    let (nodes, routing) = (config.nodes, config.routing);
+    let overlay = overlay::Config { nodes, routing, heartbeat_every, patience, ..overlay::Config::default() };
     let (id, fsync) = (me.id, config.fsync);
     let open: OpenShards = Box::new(move |bits| {
         let syncer = Syncer::start(engine.clone(), fsync)?;

@@ -1,11 +1,11 @@
 //! The command line, and its twins in the environment.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use dht_core::overlay::Routing;
 
-use crate::storage::FsyncPolicy;
+use crate::storage::{FsyncPolicy, parse_time};
 
 /// A self-organising, replicated key-value store.
 #[derive(Debug, Parser)]
@@ -71,6 +71,12 @@ pub struct RunArgs {
     /// When a write counts as durable: `always` after an fsync, `interval=100ms` with one fsync every 100 ms.
     #[arg(long, env = "DHTD_FSYNC", default_value_t = FsyncPolicy::Always, value_name = "POLICY")]
     pub fsync: FsyncPolicy,
+    /// How often peers that matter to this one are asked whether they are there. Raise it on busy or slow machines.
+    #[arg(long, env = "DHTD_HEARTBEAT_EVERY", default_value = "100ms", value_parser = time, value_name = "TIME")]
+    pub heartbeat_every: Duration,
+    /// How long a peer may be silent before it is suspected; it is dead two heartbeats later.
+    #[arg(long, env = "DHTD_SUSPECT_AFTER", default_value = "400ms", value_parser = time, value_name = "TIME")]
+    pub suspect_after: Duration,
     /// Allow addresses that are not this machine's alone. Nothing is encrypted or authenticated.
     #[arg(long, env = "DHTD_INSECURE")]
     pub insecure: bool,
@@ -146,3 +152,7 @@ const RUN_EXAMPLES: &str = "Examples:
   dhtd run --data-dir a --bootstrap
   dhtd run --data-dir b --listen 127.0.0.1:7401 --join 127.0.0.1:7400
   dhtd run --data-dir b --listen 127.0.0.1:7401          a restart needs neither --bootstrap nor --join";
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    parse_time(text).ok_or("expected a time such as 100ms or 2s")
+}

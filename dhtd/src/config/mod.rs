@@ -2,7 +2,7 @@
 
 mod args;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dht_core::{
     overlay::{MAX_NODES, Ring, Routing},
@@ -33,6 +33,10 @@ pub struct Config {
     pub routing: Routing,
     /// When a write counts as being on disk.
     pub fsync: FsyncPolicy,
+    /// Time between two pings of a peer that is watched.
+    pub heartbeat_every: Duration,
+    /// Silence after which it is suspected: at least two heartbeats.
+    pub suspect_after: Duration,
     /// Stop when standard input ends: the process that started this one is gone.
     pub stop_with_stdin: bool,
 }
@@ -84,6 +88,9 @@ pub enum ConfigError {
     /// b is out of range.
     #[error("--slot-bits: {0}")]
     BadSlotBits(String),
+    /// Everybody would be suspected all the time.
+    #[error("--suspect-after must be at least twice --heartbeat-every")]
+    ImpatientDetector,
     /// Founding parameters without a founding.
     #[error("--replicas and --slot-bits are chosen when a ring is founded: they go with --bootstrap")]
     FoundingWithoutBootstrap,
@@ -123,6 +130,9 @@ impl TryFrom<RunArgs> for Config {
         if !(1..=MAX_NODES).contains(&args.nodes) {
             return Err(ConfigError::BadNodes(args.nodes));
         }
+        if args.suspect_after < args.heartbeat_every * 2 {
+            return Err(ConfigError::ImpatientDetector);
+        }
         if let Some(k) = args.replicas.filter(|k| !(1..=16).contains(k)) {
             return Err(ConfigError::BadReplicas(k));
         }
@@ -148,6 +158,8 @@ impl TryFrom<RunArgs> for Config {
             nodes: args.nodes,
             routing: args.routing.into(),
             fsync: args.fsync,
+            heartbeat_every: args.heartbeat_every,
+            suspect_after: args.suspect_after,
             stop_with_stdin: args.stop_with_stdin,
         })
     }
@@ -196,6 +208,13 @@ mod tests {
         }
         let seeds = config(&["--join", "a:1,b:2"]).expect("two seeds").start;
         assert_eq!(seeds, Start::Join(vec!["a:1".into(), "b:2".into()]));
+    }
+
+    #[test]
+    fn nobody_is_suspected_before_two_heartbeats_are_missed() {
+        assert_eq!(config(&["--heartbeat-every", "1s"]).expect_err("400 ms are less"), ConfigError::ImpatientDetector);
+        let patient = config(&["--heartbeat-every", "1s", "--suspect-after", "2500ms"]).expect("two heartbeats");
+        assert_eq!(patient.suspect_after, Duration::from_millis(2500));
     }
 
     #[test]

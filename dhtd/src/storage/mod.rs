@@ -20,7 +20,7 @@ pub use self::{
     engine::{Batch, Engine, EngineError, Operation, Scan, Table},
     fjall::{FjallEngine, FjallOptions},
     memory::MemoryEngine,
-    sync::{FsyncPolicy, Syncer, Ticket},
+    sync::{FsyncPolicy, Syncer, Ticket, parse_time},
 };
 
 #[cfg(test)]

@@ -42,17 +42,20 @@ impl FromStr for FsyncPolicy {
             return Ok(Self::Always);
         }
         let time = text.strip_prefix("interval=").ok_or_else(unknown)?;
-        let (digits, unit_ms) = match time.strip_suffix("ms") {
-            Some(digits) => (digits, 1),
-            None => (time.strip_suffix('s').ok_or_else(unknown)?, 1_000),
-        };
-        // `parse` alone would accept a sign.
-        let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
-        match number.and_then(|number| number.checked_mul(unit_ms)) {
-            None | Some(0) => Err(unknown()),
-            Some(ms) => Ok(Self::Interval(Duration::from_millis(ms))),
-        }
+        parse_time(time).map(Self::Interval).ok_or_else(unknown)
     }
+}
+
+/// A time as arguments have it, `100ms` or `2s`; `None` if it is none, or no time at all.
+#[must_use]
+pub fn parse_time(text: &str) -> Option<Duration> {
+    let (digits, unit_ms) = match text.strip_suffix("ms") {
+        Some(digits) => (digits, 1),
+        None => (text.strip_suffix('s')?, 1_000),
+    };
+    // `parse` alone would accept a sign.
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
+    number?.checked_mul(unit_ms).filter(|ms| *ms > 0).map(Duration::from_millis)
 }
 
 impl fmt::Display for FsyncPolicy {

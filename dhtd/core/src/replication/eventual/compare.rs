@@ -86,11 +86,12 @@ impl State {
         if replica.is_member(from) {
             return;
         }
-        if their.digest.is_empty() && !their.basis {
+        let holders = their.holders.iter().filter(|peer| !self.departed.contains(*peer));
+        if their.digest.is_empty() {
+            replica.add_holders(their.slot, holders, me, &mut self.outputs);
             replica.remove_holder(their.slot, from, &mut self.outputs);
         } else {
-            let holders = their.holders.iter().filter(|peer| !self.departed.contains(*peer)).chain([&from]);
-            replica.add_holders(their.slot, holders, me, &mut self.outputs);
+            replica.add_holders(their.slot, holders.chain([&from]), me, &mut self.outputs);
         }
     }
 

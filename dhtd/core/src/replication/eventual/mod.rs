@@ -105,7 +105,7 @@ impl State {
     /// Takes one input at the time `now` and returns what is to be done.
     pub fn handle(&mut self, now: Duration, input: Input, digests: &impl Digests) -> Vec<Output> {
         match input {
-            Input::Routes(routes) => self.set_routes(now, routes),
+            Input::Routes(routes) => self.set_routes(now, routes, digests),
             Input::Message(from, Message::Compare(theirs)) => self.compare(from, &theirs, digests),
             Input::Message(from, Message::Compared { slots, departed }) => {
                 departed.into_iter().for_each(|peer| self.left(peer));
@@ -115,7 +115,7 @@ impl State {
             Input::Timer(Timer::Tick) => self.tick(now, digests),
             Input::Diverged(slot, peer) => self.diverged(now, slot, peer),
             Input::Transferred(slot, peer, digest) => self.transferred(slot, peer, digest),
-            Input::Located(slot, group) => self.located(now, slot, group),
+            Input::Located(slot, group) => self.located(now, slot, group, digests),
             Input::Left(peer) => self.left(peer),
         }
         self.start_transfers();
@@ -140,13 +140,13 @@ impl State {
         self.running.len() + self.queue.len()
     }
 
-    fn set_routes(&mut self, now: Duration, routes: Arc<Routes>) {
+    fn set_routes(&mut self, now: Duration, routes: Arc<Routes>, digests: &impl Digests) {
         self.routes = routes.clone();
         let Some(bits) = routes.slot_bits() else { return };
         for slot in bits.iter() {
             match routes.home_of(slot) {
                 Some(home) if home.group.contains(&self.me) || self.slots.contains_key(&slot) => {
-                    self.set_group(now, slot, Some(home.group.clone()));
+                    self.set_group(now, slot, home.group.clone(), digests);
                 }
                 // The owner is silent. What it said last still is the best guess, for a member as for a holder.
                 _ => {}
@@ -155,28 +155,30 @@ impl State {
     }
 
     /// A lookup's answer may be older than what the owner has told meanwhile.
-    fn located(&mut self, now: Duration, slot: Slot, group: Vec<PeerId>) {
+    fn located(&mut self, now: Duration, slot: Slot, group: Vec<PeerId>, digests: &impl Digests) {
         if self.is_slot(slot) && self.routes.home_of(slot).is_none() {
-            self.set_group(now, slot, Some(group));
+            self.set_group(now, slot, group, digests);
         }
     }
 
-    fn set_group(&mut self, now: Duration, slot: Slot, group: Option<Vec<PeerId>>) {
+    fn set_group(&mut self, now: Duration, slot: Slot, group: Vec<PeerId>, digests: &impl Digests) {
         let me = self.me;
         let rules = self.rules;
         let replica = self.slots.entry(slot).or_default();
-        if replica.group == group {
+        if replica.group.as_ref() == Some(&group) {
             return;
         }
         let before: BTreeSet<PeerId> = replica.group.iter().flatten().copied().collect();
-        let after: BTreeSet<PeerId> = group.iter().flatten().copied().collect();
+        let after: BTreeSet<PeerId> = group.iter().copied().collect();
         replica.merged.retain(|peer| after.contains(peer));
         replica.handed.retain(|peer, _| after.contains(peer));
         replica.asked.retain(|peer, _| after.contains(peer));
         replica.level.clear();
         replica.told.retain(|peer| after.contains(peer));
-        replica.add_holders(slot, &after, me, &mut self.outputs);
-        replica.group = group;
+        if !digests.digest(slot).is_empty() {
+            replica.add_holders(slot, before.union(&after), me, &mut self.outputs);
+        }
+        replica.group = Some(group);
         replica.since = now;
         // It stays a newcomer until it has taken everyone in, however often the group changes meanwhile.
         replica.newcomer |= !before.contains(&me);
@@ -213,7 +215,11 @@ impl State {
             if self.routes.home_of(*slot).is_none() {
                 located += usize::from(replica.locate(now, *slot, located, &self.config, &mut self.outputs));
             }
-            let Some(group) = &replica.group else { continue };
+            let Some(group) = replica.group.clone() else { continue };
+            if !digest.is_empty() {
+                // Whatever is here, they may have been sent.
+                replica.add_holders(*slot, &group, self.me, &mut self.outputs);
+            }
             let known = |peer: &&PeerId| **peer != self.me && self.routes.peer(**peer).is_some();
             let others: Vec<PeerId> = group.iter().filter(known).copied().collect();
             if let Some(horizon) = replica.next_horizon(now, *slot, self.me, &self.config, self.rules, digests) {
@@ -247,10 +253,7 @@ impl State {
     fn replica(&mut self, now: Duration, slot: Slot) -> &mut Replica {
         self.slots.entry(slot).or_insert_with(|| {
             let group = self.routes.home_of(slot).map(|home| home.group.clone());
-            let mut replica = Replica { group, since: now, ..Replica::default() };
-            let members = replica.group.clone().unwrap_or_default();
-            replica.add_holders(slot, &members, self.me, &mut self.outputs);
-            replica
+            Replica { group, since: now, ..Replica::default() }
         })
     }
 

@@ -26,8 +26,8 @@ pub(super) struct Replica {
     pub(super) newcomer: bool,
     /// The copy has everything that was ever acknowledged, but for what the other members may have since.
     pub(super) basis: bool,
-    /// The other peers that may have records of the slot on their disks: all members of its groups since, but for those
-    /// that have said that they hold nothing any more.
+    /// The other peers that may have records of the slot on their disks: all members of its groups since there is anything,
+    /// but for those that have said that they hold nothing any more.
     pub(super) holders: BTreeSet<PeerId>,
     /// Members that have answered a comparison, and so know of these holders.
     pub(super) told: BTreeSet<PeerId>,
