@@ -62,6 +62,9 @@ pub enum ServerError {
         "{0} belongs to no ring yet\nhint: say --bootstrap to found one, --join HOST:PORT to join one, or --idle to wait for dhtctl join"
     )]
     NoRing(String),
+    /// Others remember that this peer holds nothing any more, and so does it itself.
+    #[error("the peer in {0} has departed for good\nhint: start a new one with an empty data directory")]
+    Departed(String),
     /// What was asked for is not what the ring is.
     #[error("{dir} was asked for {what}\nhint: leave the flag out; what a ring was founded with does not change")]
     FoundedOtherwise {
@@ -168,6 +171,9 @@ impl Server {
 
 fn begin(config: &Config, dir: &DataDir) -> Result<Begin, ServerError> {
     let name = || config.data_dir.display().to_string();
+    if Membership::has_departed(dir)? {
+        return Err(ServerError::Departed(name()));
+    }
     if let Some(saved) = Membership::load(dir)? {
         if let Some(what) = config.founding.differs_from(&saved.ring) {
             return Err(ServerError::FoundedOtherwise { dir: name(), what });

@@ -105,6 +105,7 @@ async fn a_peer_that_departs_hands_everything_over_and_ends() {
     }
     assert!(done);
     assert!(ring.peers[2].wait());
+    assert!(ring.peers[2].refuse_to_start().contains("has departed for good"));
     read_all(&client, &keys).await;
     ring.ideal(3).await;
     ring.whole(1000, 1).await;

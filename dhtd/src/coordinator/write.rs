@@ -78,12 +78,7 @@ impl Coordinator {
         let deadline = Instant::now() + OPERATION_TIME;
         let mut refusal = OperationError::NoReplica;
         loop {
-            let routes = self.0.shared.routes.load_full();
-            let group = routes.ring.map_or(0, |ring| ring.replicas).min(routes.peers().count());
-            if group < wanted as usize {
-                return Err(OperationError::TooFewPeers { wanted, peers: group });
-            }
-            match check(&routes, slot, wanted) {
+            match check(&self.0.shared.routes.load(), slot, wanted) {
                 Ok(()) if self.0.shared.store.failure().is_none() => {
                     let (done, outcome) = oneshot::channel();
                     // The client may have stopped waiting.
@@ -95,7 +90,7 @@ impl Coordinator {
                 Err(error @ OperationError::TooFewPeers { .. }) => refusal = error, // A moment after the ring has formed.
                 _ => {}
             }
-            let me = routes.me.id;
+            let me = self.me();
             for peer in self.home(slot).await.unwrap_or_default().iter().filter(|peer| peer.id != me) {
                 match self.write_there(peer, &at, &content, wanted).await {
                     Ok(outcome) => return Ok(outcome),
@@ -107,11 +102,21 @@ impl Coordinator {
                 }
             }
             self.forget(slot);
+            let peers = self.largest_group();
+            if peers < wanted as usize {
+                return Err(OperationError::TooFewPeers { wanted, peers });
+            }
             if Instant::now() >= deadline {
                 return Err(refusal);
             }
             sleep(RETRY_PAUSE).await;
         }
+    }
+
+    /// How many peers a home group has once the ring has come to rest. Looks at all peers.
+    fn largest_group(&self) -> usize {
+        let routes = self.0.shared.routes.load();
+        routes.ring.map_or(0, |ring| ring.replicas).min(routes.peers().count())
     }
 
     async fn commit(&self, shards: &Arc<Shards>, intents: Vec<Intent>) {

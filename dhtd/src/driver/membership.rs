@@ -20,7 +20,7 @@ pub struct RingFile {
     pub slot_bits: u32,
     /// The mode of the keyspace `default`.
     pub mode: String,
-    /// The peer has handed everything over and left; the directory belongs to no ring any more.
+    /// The peer has handed everything over and left; its id is used up.
     #[serde(default)]
     pub departed: bool,
 }
@@ -46,13 +46,22 @@ struct PeerEntry {
 pub struct Membership;
 
 impl Membership {
+    /// Whether the directory's peer has left its ring for good.
+    ///
+    /// # Errors
+    /// If the file can't be read or does not say what it should.
+    pub fn has_departed(dir: &DataDir) -> Result<bool, DataDirError> {
+        let ring: Option<RingFile> = dir.read_json(StateFile::Ring)?;
+        Ok(ring.is_some_and(|ring| ring.departed))
+    }
+
     /// What was saved, if the directory belongs to a ring.
     ///
     /// # Errors
     /// If a file can't be read or does not say what it should.
     pub fn load(dir: &DataDir) -> Result<Option<Saved>, DataDirError> {
         let ring: Option<RingFile> = dir.read_json(StateFile::Ring)?;
-        let Some(ring) = ring.filter(|ring| !ring.departed).as_ref().and_then(RingFile::ring) else { return Ok(None) };
+        let Some(ring) = ring.as_ref().and_then(RingFile::ring) else { return Ok(None) };
         let known: PeersFile = dir.read_json(StateFile::Peers)?.unwrap_or_default();
         let peers = known.peers.iter().filter_map(PeerEntry::peer).collect();
         let seeds = known.seeds.iter().map(|seed| seed.as_str().into()).collect();

@@ -93,10 +93,12 @@ impl Control {
             }
             eventual::Output::Drop(slot, digest) => {
                 tokio::spawn(async move {
-                    let dropped = shards.drop_slot(slot, digest).await;
-                    // Others go by it that nothing is left here: that should be so after a loss of power, too.
-                    let flushed = shards.flush().await;
-                    if let Err(error) = dropped.and_then(|_| Ok(flushed?)) {
+                    let result = match shards.drop_slot(slot, digest).await {
+                        // Others go by it that nothing is left here: that should be so after a loss of power, too.
+                        Ok(true) => shards.flush().await.map_err(Into::into),
+                        other => other.map(|_| ()),
+                    };
+                    if let Err(error) = result {
                         tracing::error!(%slot, %error, "cannot drop a slot that others hold now");
                     }
                 });

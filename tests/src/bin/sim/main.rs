@@ -1,4 +1,4 @@
-//! The overlay in the simulator: many seeds of one scenario, with a line for each that fails and a summary; and the
+//! The simulator: many seeds of one scenario, with a line for each that fails and a summary; and the
 //! experiments of the Chord paper.
 
 mod table;

@@ -19,13 +19,14 @@ impl State {
             // Who is not of the group hands over; it does not want anything.
             let wants = group.is_none_or(|group| group.contains(&from));
             self.heard_of_holders(from, their);
-            if self.same_horizon(their, &own) {
-                if own.digest.same(&their.digest) {
-                    self.equal(their, from);
-                } else if their.digest.is_empty() {
+            let comparable = self.same_horizon(their, &own);
+            if comparable && own.digest.same(&their.digest) {
+                self.equal(their, from);
+            } else if comparable {
+                if their.digest.is_empty() {
                     self.took_in(slot, from, their.basis);
                 }
-                if wants && !own.digest.same(&their.digest) && !own.digest.is_empty() {
+                if wants && !own.digest.is_empty() {
                     self.enqueue(slot, from);
                 }
             }

@@ -165,7 +165,7 @@ pub enum Timer {
     Tick,
 }
 
-/// What is held here: kept by the host, up to date at every call.
+/// What the host knows at every call: what is held here, and the time of day.
 pub trait Digests {
     /// The digest of a slot.
     fn digest(&self, slot: Slot) -> SlotDigest;

@@ -9,7 +9,8 @@
 //!                                  has a basis
 //! a member leaves the group        nobody is synced before the others have compared: it may have told its last writes to some only
 //! a member that is synced          compares with the others now and then, and when a push to one of them failed
-//! a holder outside the home group  compares with every member; drops the slot once all of them have what it holds
+//! a holder outside the home group  compares with every member; drops the slot once all of them have what it holds, and
+//!                                  know whom it knows to hold something
 //! Compare(x's digest) at y         equal: nothing to do.   Else y pushes the slot to x, and answers, so that x pushes to y
 //! Pushed(slot) from y              everything that y held then is here now
 //! ```
@@ -19,8 +20,8 @@
 //! agree that there is nothing, while those who held the slot before have yet to hand it over.
 //!
 //! *Deletes stay deleted.* A deletion is a record like others, and may be forgotten once no older version of its key is on
-//! any disk. So each replica remembers the *holders* of its slot: every peer that was ever in its group, until that says
-//! that it holds nothing any more. Once all holders are members and were found to hold the same, the owner moves the
+//! any disk. So each replica remembers the *holders* of its slot: every peer that was in its group since there is anything
+//! in it, until that says that it holds nothing any more. Once all holders are members and were found to hold the same, the owner moves the
 //! slot's *horizon* to a grace before that moment: what they all had then is nowhere in an older version. Replicas forget
 //! deletions from before the horizon, and take none of them in any more; whoever hears of a later horizon takes it over.
 //! A holder that is down keeps the slot's deletions alive until it comes back. One that has departed holds nothing;
@@ -215,28 +216,27 @@ impl State {
             if self.routes.home_of(*slot).is_none() {
                 located += usize::from(replica.locate(now, *slot, located, &self.config, &mut self.outputs));
             }
-            let Some(group) = replica.group.clone() else { continue };
             if !digest.is_empty() {
                 // Whatever is here, they may have been sent.
-                replica.add_holders(*slot, &group, self.me, &mut self.outputs);
+                replica.add_members(*slot, self.me, &mut self.outputs);
             }
+            let Some(group) = &replica.group else { continue };
             let known = |peer: &&PeerId| **peer != self.me && self.routes.peer(**peer).is_some();
             let others: Vec<PeerId> = group.iter().filter(known).copied().collect();
             if let Some(horizon) = replica.next_horizon(now, *slot, self.me, &self.config, self.rules, digests) {
                 self.outputs.push(Output::Reclaim(*slot, horizon));
             }
-            let mut wanted = if member {
+            let wanted = if member {
                 let alone = others.len() + 1 < self.routes.ring.map_or(1, |r| r.replicas).min(self.expected_peers + 1);
                 if alone && now.saturating_sub(self.started) < self.config.lonely {
                     continue;
                 }
-                replica.compare_with(now, *slot, &others, &self.config, self.rules, &mut self.outputs)
+                let mut wanted = replica.compare_with(now, *slot, &others, &self.config, self.rules, &mut self.outputs);
+                wanted.extend(replica.strays().filter(|peer| self.routes.peer(*peer).is_some()));
+                wanted
             } else {
                 replica.hand_over(now, *slot, &others, digest, &self.config, &mut self.outputs)
             };
-            if member {
-                wanted.extend(replica.strays().into_iter().filter(|peer| self.routes.peer(*peer).is_some()));
-            }
             for peer in wanted.into_iter().filter(|peer| !replica.fresh.contains(peer)) {
                 let asked = replica.asked.get(&peer);
                 if asked.is_none_or(|asked| now.saturating_sub(*asked) >= self.config.retry_after) {

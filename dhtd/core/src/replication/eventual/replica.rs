@@ -83,6 +83,13 @@ impl Replica {
         }
     }
 
+    /// The other members of the group may have records of the slot.
+    pub(super) fn add_members(&mut self, slot: Slot, me: PeerId, outputs: &mut Vec<Output>) {
+        let new = |peer: &&PeerId| **peer != me && !self.holders.contains(*peer);
+        let new: Vec<PeerId> = self.group.iter().flatten().filter(new).copied().collect();
+        self.add_holders(slot, &new, me, outputs);
+    }
+
     /// The peer has nothing of the slot on its disk any more.
     pub(super) fn remove_holder(&mut self, slot: Slot, peer: PeerId, outputs: &mut Vec<Output>) {
         if self.holders.remove(&peer) {
@@ -100,9 +107,9 @@ impl Replica {
     }
 
     /// Holders outside the group that have not been heard in this round of comparisons.
-    pub(super) fn strays(&self) -> Vec<PeerId> {
-        let outside = |peer: &&PeerId| !self.is_member(**peer) && !self.merged.contains(*peer);
-        self.holders.iter().filter(outside).copied().collect()
+    pub(super) fn strays(&self) -> impl Iterator<Item = PeerId> {
+        let outside = |peer: &PeerId| !self.is_member(*peer) && !self.merged.contains(peer);
+        self.holders.iter().copied().filter(outside)
     }
 
     /// Where the horizon is to be moved, if this peer is the slot's owner and there is something to forget: what every
