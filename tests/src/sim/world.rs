@@ -221,9 +221,10 @@ impl World {
         self.config.overlay.successors.max(self.config.replicas + 1)
     }
 
-    /// Takes notice that the ring is ideal now: from here on the invariant counts these peers.
+    /// Takes notice that the ring is ideal now: from here on the invariant counts these peers. Whom the far end of a
+    /// list skips, beyond what makes the ring ideal, has yet to become principal.
     pub fn note_ideal(&mut self) {
-        self.settled = self.live().map(|(_, state)| state.me().id).collect();
+        self.settled = self.census.principals();
     }
 
     /// A number that tells this run from all others.
