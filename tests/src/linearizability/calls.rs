@@ -1,10 +1,6 @@
 //! The operations on one key, ready for the search.
 
-use std::{
-    collections::HashMap,
-    ops::Range,
-    time::Duration,
-};
+use std::{collections::HashMap, ops::Range, time::Duration};
 
 use bytes::Bytes;
 

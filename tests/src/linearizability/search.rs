@@ -203,7 +203,8 @@ impl<'a> Search<'a> {
             Cursor::Class(class, returns) => {
                 let mut range = self.calls.classes.get(class)?.clone();
                 // The first that is left stands for all: it may be placed wherever a later one may.
-                let call = range.nth(self.used[class]).filter(|call| Some(self.calls.unknown[*call].invoked) <= returns);
+                let call =
+                    range.nth(self.used[class]).filter(|call| Some(self.calls.unknown[*call].invoked) <= returns);
                 Some((call.map(Placed::Unknown), Cursor::Class(class + 1, returns)))
             }
         }
@@ -330,5 +331,4 @@ impl<'a> Search<'a> {
             }
         }
     }
-
 }

@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use dht_tests::linearizability::{Action, Expected, History, Operation, Outcome, Reply, Value, Verdict};
 
-/// Enough for every history here that is written by hand.
+/// For each key; more than any history here needs that can be decided at all.
 pub(crate) const STEPS: u64 = 1_000_000;
 
 pub(crate) fn operation(client: u64, when: Range<u64>, action: Action, reply: Reply) -> Operation {

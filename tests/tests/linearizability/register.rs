@@ -62,8 +62,8 @@ pub(crate) fn run(mix: &Mix, key: Bytes, rng: &mut ChaCha8Rng) -> Vec<Operation>
         let outcome = match (plan.answered, answer) {
             (Some(at), Some((reply, revision))) => {
                 // A failure to find a revision always tells which was found.
-                let by_revision =
-                    matches!(&action, Action::CompareAndSet { expected: Expected::Revision(_), .. }) && reply == Reply::Failed;
+                let by_revision = matches!(&action, Action::CompareAndSet { expected: Expected::Revision(_), .. })
+                    && reply == Reply::Failed;
                 let told = by_revision || rng.random_bool(mix.told);
                 Outcome::Answered { at: micros(at), reply, revision: told.then_some(revision) }
             }
