@@ -44,7 +44,8 @@ fn small(rng: &mut ChaCha8Rng) -> Vec<Operation> {
     let mix = Mix {
         operations: rng.random_range(2..=6),
         clients: rng.random_range(1..=4),
-        kind: if rng.random_bool(0.7) { Kind::Values(rng.random_range(1..=3)) } else { Kind::Counters },
+        kind: [Kind::Values(1), Kind::Values(2), Kind::Values(3), Kind::Counters, Kind::UpAndDown]
+            [rng.random_range(0..5)],
         unknown: rng.random_range(0.0..0.5),
         told: [0.0, 0.5, 1.0][rng.random_range(0..3)],
         deletes: 0.2,

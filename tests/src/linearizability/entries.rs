@@ -66,18 +66,18 @@ impl Entries {
         (self.links[place].entry, self.links[place].next)
     }
 
-    /// Takes out both entries of a call.
+    /// Takes out both entries of a call. The place after its call is still right: its return goes first.
     pub(super) fn lift(&mut self, call: usize) {
         let (called, returned) = self.places[call];
-        self.unlink(called);
         self.unlink(returned);
+        self.unlink(called);
     }
 
     /// Undoes the last [`Self::lift`] that was not undone.
     pub(super) fn put_back(&mut self, call: usize) {
         let (called, returned) = self.places[call];
-        self.link(returned);
         self.link(called);
+        self.link(returned);
     }
 
     fn unlink(&mut self, place: usize) {

@@ -73,8 +73,9 @@ use self::{
 };
 
 impl History {
-    /// Checks every key, each with at most so many steps of the search; a step takes below a microsecond and some
-    /// hundred bytes. The first key that is not linearizable is reported.
+    /// Checks every key, each with at most so many steps of the search. The first key that is not linearizable is
+    /// reported. An optimised build takes some 0.2 s and 50 MB for a million steps; 500 operations, all with values of
+    /// their own and with revisions, seldom need more than some thousand.
     #[must_use]
     pub fn check(&self, steps_per_key: u64) -> Verdict {
         let mut by_key: BTreeMap<&Bytes, Vec<usize>> = BTreeMap::new();

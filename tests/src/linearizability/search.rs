@@ -239,8 +239,7 @@ impl<'a> Search<'a> {
     fn settle(&mut self) -> Option<Cursor> {
         let mut place = self.entries.first();
         let returns = loop {
-            let (entry, next) = self.entries.at(place);
-            match entry {
+            match self.entries.at(place).0 {
                 Entry::Call(call) => {
                     let observed = State { unobserved: false, ..self.state };
                     if self.calls.known[call].only_observes() && self.after(Placed::Known(call)) == Some(observed) {
@@ -250,7 +249,7 @@ impl<'a> Search<'a> {
                 Entry::Return(call) => break self.calls.known[call].answered,
                 Entry::End => break None,
             }
-            place = next;
+            place = self.entries.at(place).1;
         };
         self.is_new(returns).then_some(Cursor::Entry(self.entries.first()))
     }

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Values(u64),
     /// Increments by 1 to 3.
     Counters,
+    /// Increments by -1 to 2.
+    UpAndDown,
 }
 
 impl Default for Mix {
@@ -109,8 +111,10 @@ impl Register {
         if rng.random_bool(mix.deletes) {
             return Action::Delete;
         }
-        if matches!(mix.kind, Kind::Counters) {
-            return Action::Increment(rng.random_range(1..=3));
+        match mix.kind {
+            Kind::Counters => return Action::Increment(rng.random_range(1..=3)),
+            Kind::UpAndDown => return Action::Increment(rng.random_range(-1..=2)),
+            Kind::Unique | Kind::Values(_) => {}
         }
         let new = self.new_value(mix.kind, rng);
         if rng.random_bool(0.6) {
@@ -129,7 +133,7 @@ impl Register {
         self.values += 1;
         let number = match kind {
             Kind::Values(values) => rng.random_range(0..values),
-            Kind::Unique | Kind::Counters => self.values,
+            Kind::Unique | Kind::Counters | Kind::UpAndDown => self.values,
         };
         Bytes::from(format!("v{number}"))
     }
