@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt;
 
 use super::{
-    directory::Health,
+    directory::{Health, Known},
     interface::{Event, Saved, Timer},
     lookup::Asker,
     message::{Body, Found},
@@ -197,19 +197,27 @@ impl State {
         if self.me.nodes == 0 || self.gone {
             return;
         }
-        if self.is_island() {
+        let is_member = |known: &Known| known.health.usable() && known.peer.nodes > 0;
+        if !self.directory.iter().any(is_member) {
+            // Also if nobody is remembered: those that were known may all have departed, but not its seeds.
             self.call_everyone();
         }
         let remembered: Vec<(PeerId, bool)> = self
             .directory
             .iter()
             .filter(|known| known.health != Health::Gone)
-            .map(|known| (known.peer.id, known.health.usable() && known.peer.nodes > 0))
+            .map(|known| (known.peer.id, is_member(known)))
             .collect();
-        if remembered.is_empty() {
+        let known = |seed: &&Arc<str>| self.directory.iter().any(|known| known.peer.address == **seed);
+        let strangers: Vec<Arc<str>> = self.seeds.iter().filter(|seed| !known(seed)).cloned().collect();
+        let chosen = self.random.random_range(0..(remembered.len() + strangers.len()).max(1));
+        let Some(&(peer, usable)) = remembered.get(chosen) else {
+            // Of those that it was told to join through, nobody here may know.
+            if let Some(seed) = strangers.into_iter().nth(chosen - remembered.len()) {
+                self.call(seed);
+            }
             return;
-        }
-        let (peer, usable) = remembered[self.random.random_range(0..remembered.len())];
+        };
         if usable {
             let index = self.random.random_range(0..self.me.nodes as usize);
             self.start_lookup_at(peer, index);
@@ -222,10 +230,12 @@ impl State {
     fn call_everyone(&mut self) {
         let everyone: Vec<PeerId> = self.directory.iter().map(|known| known.peer.id).collect();
         everyone.into_iter().for_each(|peer| self.ping_once(peer));
+        self.seeds.clone().into_iter().for_each(|seed| self.call(seed));
+    }
+
+    fn call(&mut self, address: Arc<str>) {
         let nonce = u64::try_from(self.now.as_micros()).unwrap_or(u64::MAX);
-        for seed in self.seeds.clone() {
-            self.send_to_address(seed, Body::Ping { nonce });
-        }
+        self.send_to_address(address, Body::Ping { nonce });
     }
 
     /// A peer has completed its first round trip, or the first since it was dead.
