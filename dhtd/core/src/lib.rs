@@ -9,6 +9,7 @@
 //! - [`ring`]: identifiers, intervals, slots.
 //! - [`overlay`]: the Chord ring: who is there, who follows whom, who should hold what.
 //! - [`replication`]: how slots are kept equal at the peers that should hold them.
+//! - [`view`]: who holds a slot's chain-mode data now, and by what right.
 //! - [`record`], [`hlc`]: what is stored, and what orders it.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -19,5 +20,6 @@ pub mod record;
 pub mod replication;
 pub mod ring;
 mod rules;
+pub mod view;
 
 pub use rules::Rules;

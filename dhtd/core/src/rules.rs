@@ -1,40 +1,109 @@
 //! Which protective rules are in force.
 
-/// The rules that keep the protocols safe, as a run-time value: the daemon uses [`Rules::ALL`]; a test may switch one
-/// off to show that the checks find what the rule prevents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// A closer successor is asked before it is adopted (Zave 2017, section 5: the candidate may be dead).
-    pub verify_candidate: bool,
-    /// A successor list is replaced as a whole, by one member's answer; never only its head (Zave 2017, section 5).
-    pub adopt_whole_list: bool,
-    /// A predecessor gives way only to a closer one, or when it is dead (Zave 2017, rectify).
-    pub rectify_checks_predecessor: bool,
-    /// A node in the middle of an operation does not show its lists (Zave 2017: queries are atomic).
-    pub busy_defers: bool,
-    /// A joiner starts with the successor list of its predecessor, not with one successor.
-    pub join_takes_list: bool,
-    /// A replica answers alone only if its copy has a basis: those that come into a group together agree on nothing,
-    /// and would deny what the holders before them have yet to hand over.
-    pub basis_before_synced: bool,
-    /// When a group loses a member, nobody answers alone before the others have compared: the lost one may have told
-    /// its last writes to some of them only.
-    pub loss_ends_synced: bool,
-    /// A deletion is forgotten only when all who may hold something of the slot have it: a peer that was down comes back
-    /// with what was deleted meanwhile.
-    pub holders_confirm_deletions: bool,
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The rules that keep the protocols safe, as a run-time value: the daemon uses [`Rules::ALL`]; a test may switch
+        /// one off to show that the checks find what the rule prevents.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Rules {
+            $($(#[$doc])* pub $name: bool,)*
+        }
+
+        impl Rules {
+            /// All of them: the only value for a daemon.
+            pub const ALL: Self = Self { $($name: true,)* };
+
+            /// Their names.
+            pub const NAMES: &[&str] = &[$(stringify!($name),)*];
+
+            /// All but the one of this name, if there is one.
+            #[must_use]
+            pub fn without(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => Some(Self { $name: false, ..Self::ALL }),)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-impl Rules {
-    /// All of them: the only value for a daemon.
-    pub const ALL: Self = Self {
-        verify_candidate: true,
-        adopt_whole_list: true,
-        rectify_checks_predecessor: true,
-        busy_defers: true,
-        join_takes_list: true,
-        basis_before_synced: true,
-        loss_ends_synced: true,
-        holders_confirm_deletions: true,
-    };
+rules! {
+    /// A closer successor is asked before it is adopted (Zave 2017, section 5: the candidate may be dead).
+    verify_candidate,
+    /// A successor list is replaced as a whole, by one member's answer; never only its head (Zave 2017, section 5).
+    adopt_whole_list,
+    /// A predecessor gives way only to a closer one, or when it is dead (Zave 2017, rectify).
+    rectify_checks_predecessor,
+    /// A node in the middle of an operation does not show its lists (Zave 2017: queries are atomic).
+    busy_defers,
+    /// A joiner starts with the successor list of its predecessor, not with one successor.
+    join_takes_list,
+    /// A replica answers alone only if its copy has a basis: those that come into a group together agree on nothing,
+    /// and would deny what the holders before them have yet to hand over.
+    basis_before_synced,
+    /// When a group loses a member, nobody answers alone before the others have compared: the lost one may have told
+    /// its last writes to some of them only.
+    loss_ends_synced,
+    /// A deletion is forgotten only when all who may hold something of the slot have it: a peer that was down comes back
+    /// with what was deleted meanwhile.
+    holders_confirm_deletions,
+    /// A next view is chosen only if a member of the chain has promised: a majority of witnesses knows nothing of what was
+    /// acknowledged.
+    member_in_quorum,
+    /// A view is decided only after its members hold the data.
+    decide_after_levelling,
+    /// The view says where the history before it ends: the members must not each go by their own log.
+    frontier_in_view,
+    /// A member that was made level never drops entries before the next view is in force, whatever a later attempt says.
+    ready_not_shortened,
+    /// Who is behind installs the view in force before it takes part in deciding the next.
+    older_views_first,
+    /// The electors are those of the view in force, not those that the ring suggests.
+    electors_from_view,
+    /// The electors are odd in number, and failures do not make them fewer.
+    electors_odd_and_kept,
+    /// What is promised, accepted, appended or acknowledged is on disk before anybody hears of it.
+    fsync_before_reply,
+    /// What was accepted before must be proposed again: it may be decided.
+    adopts_accepted,
+    /// Who accepts a next view serves the one in force no more.
+    accept_seals,
+    /// A view is accepted only by who stands at the view before it.
+    accepts_at_view,
+    /// A next view is accepted only when no lease is out that others could serve by.
+    waits_out_grants,
+    /// A lease is granted only for a view that the granter stands by, too.
+    grants_at_same_epoch,
+    /// A restarted granter grants nothing that was not registered with it anew.
+    reregister_after_restart,
+    /// A restarted peer accepts nothing while a lease may be out that its earlier process has granted.
+    waits_after_boot,
+    /// A lease lasts from when it was asked for, not from when it was granted.
+    lease_from_sending,
+    /// Whether a lease holds is asked when it is used: a process may have been stopped in between.
+    lease_sampled_at_use,
+    /// An entry is committed when it is on disk at all members.
+    commit_on_all,
+    /// What is not committed is kept apart from what is.
+    pending_apart,
+    /// A sealed member acknowledges nothing.
+    sealed_acks_nothing,
+    /// A restarted member does not go on with the epoch that it was in.
+    restart_seals,
+    /// A view unseals only the process that it lists.
+    unseals_listed_only,
+    /// An answer that makes no entry waits until what it rests on is committed, and for a lease.
+    answers_are_reads,
+    /// The outcome of a command that names itself is recorded by all members, with its entry.
+    dedup_in_entry,
+    /// That the condition of a command failed which names itself is recorded: a late first attempt must not succeed after
+    /// the second was told so.
+    records_failures,
+    /// A read shares only a question to the head that was not yet sent when the read began.
+    fresh_frontier,
+    /// A next view is on disk before anything is done by right of it.
+    install_before_use,
+    /// A transfer replaces what is there.
+    transfers_replace,
 }

@@ -1,8 +1,13 @@
 //! Who should hold what: home groups, and the picture of the ring that the data path works with.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    time::Duration,
+};
 
 use super::{
+    directory::Health,
     interface::{Routing, Timer},
     message::{Body, Home},
     peer::{Node, Peer, Ring},
@@ -141,13 +146,18 @@ pub struct Routes {
     /// Whom the slots belong to: an index into `homes`, or none.
     slots: Vec<Option<u32>>,
     peers: BTreeMap<PeerId, Peer>,
+    /// Those of the ring that have not departed, also dead ones, as far as this peer remembers.
+    members: BTreeSet<PeerId>,
 }
 
 impl Routes {
     pub(super) fn new(state: &State) -> Self {
         let usable = state.directory.iter().filter(|known| known.health.usable());
         let peers = usable.map(|known| known.peer.clone());
-        Self::assemble(state.me.clone(), state.ring, peers, |point| state.home(point))
+        let mut routes = Self::assemble(state.me.clone(), state.ring, peers, |point| state.home(point));
+        let members = state.directory.iter().filter(|known| known.health != Health::Gone && known.was_member());
+        routes.members = members.map(|known| known.peer.id).chain([state.me.id]).collect();
+        routes
     }
 
     /// A picture made of its parts: this peer, its ring, the other peers, and who should hold an identifier.
@@ -157,8 +167,10 @@ impl Routes {
         others: impl IntoIterator<Item = Peer>,
         home: impl Fn(Id) -> Option<&'a Home>,
     ) -> Self {
-        let peers = others.into_iter().chain([me.clone()]).map(|peer| (peer.id, peer)).collect();
-        let mut routes = Self { me, ring, homes: Vec::new(), slots: Vec::new(), peers };
+        let peers: BTreeMap<PeerId, Peer> =
+            others.into_iter().chain([me.clone()]).map(|peer| (peer.id, peer)).collect();
+        let members = peers.keys().copied().collect();
+        let mut routes = Self { me, ring, homes: Vec::new(), slots: Vec::new(), peers, members };
         if let Some(ring) = ring {
             routes.assign_slots(ring.slot_bits, home);
         }
@@ -176,6 +188,12 @@ impl Routes {
     pub fn home_of(&self, slot: Slot) -> Option<&Home> {
         let index = (*self.slots.get(slot.0 as usize)?)?;
         self.homes.get(index as usize)
+    }
+
+    /// The peers of the ring that have not departed, also dead ones, as far as this peer remembers, and itself.
+    #[must_use]
+    pub fn members(&self) -> &BTreeSet<PeerId> {
+        &self.members
     }
 
     /// The slots that this peer should hold.

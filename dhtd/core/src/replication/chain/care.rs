@@ -1,0 +1,288 @@
+//! Seeing to it that each slot has the view that it needs.
+//!
+//! Those who are in the view in force see to it: they have the data, the leases and the contact that a change rests on.
+//! The first of them that lives tries first, the others a little later each, so that as a rule one attempt is made. A
+//! change is needed when a member or an elector is lost, was restarted or has a full disk, when the slot has been sealed
+//! or has made no progress for some time; and, without haste, when the chain is not the slot's home group.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Body, Message, Output, State,
+    replica::{Care, Replica},
+};
+use crate::{
+    overlay::Routes,
+    ring::{PeerId, Slot},
+    view::{Epoch, Heartbeat, Plan, electors},
+};
+
+impl Care {
+    /// What was found wrong, was found wrong with the view before.
+    pub(super) fn new_view(&mut self) {
+        self.needed_since = None;
+        self.attempts = 0;
+        self.lost.clear();
+        self.not_before = Duration::ZERO;
+        self.told = Duration::ZERO;
+    }
+}
+
+/// What is wrong with a view.
+enum Need {
+    /// These have to be replaced or listed anew, at once.
+    Repair(Vec<PeerId>),
+    /// A majority of the electors must have lost the peer, too.
+    Vote(PeerId),
+    /// Two members that follow each other do not reach each other.
+    Reorder,
+    /// The chain should be another.
+    Planned(Plan),
+}
+
+impl State {
+    pub(super) fn tick(&mut self) {
+        self.sampled = self.now;
+        let slots: Vec<Slot> = self.replicas.keys().copied().collect();
+        for slot in slots {
+            self.resend(slot);
+            self.repeat_question(slot);
+            self.answer_waiting(slot);
+            self.go_on_levelling(slot);
+            self.go_on_learning(slot);
+            self.continue_attempt(slot);
+            self.say_farewell(slot);
+            if self.replicas.get(&slot).is_some_and(|replica| replica.view().peers().any(|peer| peer == self.me.peer)) {
+                self.look_after(slot);
+                self.spread(slot);
+            }
+        }
+    }
+
+    fn continue_attempt(&mut self, slot: Slot) {
+        let (now, most) = (self.now, self.config.give_up);
+        let Some(attempt) = self.replicas.get(&slot).and_then(|replica| replica.proposer.as_ref()) else { return };
+        if now.saturating_sub(attempt.began) > most {
+            self.give_up(slot);
+        } else {
+            self.ask_missing(slot);
+        }
+    }
+
+    pub(super) fn set_routes(&mut self, routes: Arc<Routes>) {
+        self.routes = routes;
+    }
+
+    /// A lookup has told who should hold the slot.
+    pub(super) fn located(&mut self, slot: Slot, group: Vec<PeerId>) {
+        self.set_home(slot, group);
+    }
+
+    fn set_home(&mut self, slot: Slot, group: Vec<PeerId>) {
+        let now = self.now;
+        let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        if replica.care.home.as_ref().is_none_or(|(known, _)| *known != group) {
+            replica.care.home = Some((group, now));
+        }
+    }
+
+    /// Learns who should hold the slot, from the own picture of the ring or by a lookup.
+    fn find_home(&mut self, slot: Slot) {
+        let now = self.now;
+        if let Some(home) = self.routes.home_of(slot) {
+            let group = home.group.clone();
+            return self.set_home(slot, group);
+        }
+        let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        if replica.care.located.is_none_or(|located| now.saturating_sub(located) > LOCATE_EVERY) {
+            replica.care.located = Some(now);
+            self.outputs.push(Output::Locate(slot));
+        }
+    }
+
+    fn look_after(&mut self, slot: Slot) {
+        self.find_home(slot);
+        let now = self.now;
+        let need = self.need(slot);
+        let (rank, stagger) = (self.rank(slot), self.config.stagger);
+        let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        let Some(need) = need else {
+            replica.care.needed_since = None;
+            return;
+        };
+        let since = *replica.care.needed_since.get_or_insert(now);
+        let busy = replica.proposer.is_some() || replica.installing || now < replica.care.not_before;
+        if busy || now.saturating_sub(since) < stagger * rank {
+            return;
+        }
+        match need {
+            Need::Repair(without) => self.propose(slot, Plan::Repair(without)),
+            Need::Planned(plan) => self.propose(slot, plan),
+            Need::Reorder => {
+                let plan = self.shuffled(slot);
+                self.propose(slot, plan);
+            }
+            Need::Vote(peer) => self.ask_for_votes(slot, peer),
+        }
+    }
+
+    /// How many of those who could see to the slot come before this peer.
+    pub(super) fn rank(&self, slot: Slot) -> u32 {
+        let Some(replica) = self.replicas.get(&slot) else { return 0 };
+        let before = replica.view().peers().take_while(|peer| *peer != self.me.peer);
+        let live = before.filter(|peer| self.leases.in_contact(self.now, *peer));
+        u32::try_from(live.count()).unwrap_or(u32::MAX)
+    }
+
+    fn need(&self, slot: Slot) -> Option<Need> {
+        let replica = self.replicas.get(&slot)?;
+        let view = replica.view();
+        let (now, me) = (self.now, self.me.peer);
+        let since = |since: Option<Duration>| since.is_some_and(|it| now.saturating_sub(it) >= self.config.stuck_after);
+        let restarted = view.chain.iter().any(|member| {
+            let known =
+                if member.peer == me { Some(self.me.incarnation) } else { self.leases.incarnation_of(member.peer) };
+            known.is_some_and(|known| known > member.incarnation)
+        });
+        let full = |peer: PeerId| if peer == me { !self.disk_ok } else { !self.leases.disk_ok(peer) };
+        let full: Vec<PeerId> = view.peers().filter(|peer| full(*peer)).collect();
+        if since(replica.sealed_since) || restarted || !full.is_empty() {
+            return Some(Need::Repair(full));
+        }
+        let lost = view.peers().find(|peer| *peer != me && self.leases.has_lost(now, *peer));
+        if let Some(peer) = lost.filter(|peer| self.could_go(replica, *peer)) {
+            return Some(Need::Vote(peer));
+        }
+        if since(replica.flow.stuck_since) {
+            return Some(Need::Reorder);
+        }
+        self.planned(slot, replica).map(Need::Planned)
+    }
+
+    /// Whether a view without the peer would be another one: a dead elector stays if nobody else lives.
+    fn could_go(&self, replica: &Replica, peer: PeerId) -> bool {
+        let view = replica.view();
+        let in_view = |other: PeerId| view.peers().any(|member| member == other);
+        let spare = |other: &crate::overlay::Peer| !other.leaving && !in_view(other.id);
+        (view.has(peer) && view.chain.len() > 1) || (!view.has(peer) && self.routes.peers().any(spare))
+    }
+
+    /// The chain that is wanted, if it is another and everything for it is there.
+    fn planned(&self, slot: Slot, replica: &Replica) -> Option<Plan> {
+        let (home, since) = replica.care.home.as_ref()?;
+        let settled = self.now.saturating_sub(*since) >= self.config.settle;
+        if !settled || replica.acceptor.sealed || self.missing_learners(slot).is_some_and(|wait| wait) {
+            return None;
+        }
+        let view = replica.view();
+        let known = |peer: &PeerId| {
+            let listed = view.chain.iter().find(|member| member.peer == *peer).copied();
+            listed.or_else(|| self.level_learner(replica, *peer))
+        };
+        let mut chain: Vec<_> = home.iter().filter_map(known).collect();
+        let circumstances = self.circumstances(slot);
+        let replicas = self.routes.ring.map_or(1, |ring| ring.replicas).min(circumstances.staying.len());
+        if chain.len() < home.len() || home.len() < replicas {
+            // Nobody goes before those who come have the data, nor as long as some of the ring are out of sight.
+            let leaves = |peer: PeerId| self.routes.peer(peer).is_some_and(|peer| peer.leaving);
+            let outside = view.chain.iter().filter(|member| !home.contains(&member.peer));
+            let stays = outside.filter(|member| chain.len() < home.len() || !leaves(member.peer));
+            chain.extend(stays.copied().collect::<Vec<_>>());
+        }
+        let peers: Vec<PeerId> = chain.iter().map(|member| member.peer).collect();
+        let staying = &circumstances.staying;
+        let before: Vec<PeerId> = view.electors.iter().copied().filter(|peer| staying.contains(peer)).collect();
+        let electors = electors::choose(&electors::Choice {
+            chain: &peers,
+            before: &before,
+            live: &circumstances.live,
+            peers: staying.len(),
+            planned: true,
+        });
+        let left = |peer: &PeerId| !staying.contains(peer);
+        let good_electors = electors.len() == view.electors.len() && !view.electors.iter().any(left);
+        let same = chain == view.chain && (good_electors || electors.iter().any(left));
+        (!same && !chain.is_empty()).then_some(Plan::Become(chain))
+    }
+
+    fn shuffled(&mut self, slot: Slot) -> Plan {
+        use rand::seq::SliceRandom;
+        let replica = self.replicas.get(&slot);
+        let mut order: Vec<PeerId> =
+            replica.map(|replica| replica.view().chain.iter().map(|it| it.peer).collect()).unwrap_or_default();
+        order.shuffle(&mut self.random);
+        Plan::Reorder(order)
+    }
+
+    fn ask_for_votes(&mut self, slot: Slot, suspect: PeerId) {
+        let Some(replica) = self.replicas.get(&slot) else { return };
+        let (epoch, electors) = (replica.view().epoch, replica.view().electors.clone());
+        for elector in electors.into_iter().filter(|elector| *elector != suspect) {
+            self.tell(elector, slot, Body::PreVote(epoch, suspect));
+        }
+    }
+
+    pub(super) fn asked_for_vote(&mut self, from: PeerId, slot: Slot, epoch: Epoch, suspect: PeerId) {
+        if self.is_current(from, slot, epoch) && self.leases.has_lost(self.now, suspect) {
+            self.tell(from, slot, Body::Lost(epoch, suspect));
+        }
+    }
+
+    /// An elector has lost the peer. If most have, a stray silence between two peers does not stop a healthy slot.
+    pub(super) fn vote(&mut self, from: PeerId, slot: Slot, epoch: Epoch, suspect: PeerId) {
+        let now = self.now;
+        let Some(replica) = self.replicas.get_mut(&slot).filter(|replica| replica.view().epoch == epoch) else {
+            return;
+        };
+        replica.care.lost.entry(suspect).or_default().insert(from);
+        let voters = replica.care.lost.get(&suspect).into_iter().flatten().copied();
+        if !replica.view().majority(voters) || replica.proposer.is_some() || now < replica.care.not_before {
+            return;
+        }
+        replica.care.lost.clear();
+        if self.leases.has_lost(now, suspect) {
+            let view = self.replicas.get(&slot).map(|replica| replica.view().clone());
+            let lost = view.iter().flat_map(|view| view.peers()).filter(|peer| self.leases.has_lost(now, *peer));
+            let lost: Vec<PeerId> = lost.collect();
+            self.propose(slot, Plan::Repair(lost));
+        }
+    }
+
+    /// A holder of leases asks. If it goes by an older view than this peer, or a newer one, one of them is told.
+    pub(super) fn heartbeat(&mut self, from: PeerId, heartbeat: Heartbeat) {
+        let (now, disk_ok) = (self.now, self.disk_ok);
+        let replicas = &self.replicas;
+        let standing = |slot: Slot| {
+            let replica = replicas.get(&slot)?;
+            (!replica.acceptor.sealed && !replica.installing).then_some(replica.view().epoch)
+        };
+        let grant = self.leases.asked(now, from, heartbeat, disk_ok, standing);
+        self.outputs.push(Output::Send(from, Message::Grant(grant)));
+        let uncovered: Vec<(Slot, Epoch)> = self.leases.uncovered(from).collect();
+        for (slot, epoch) in uncovered {
+            self.is_current(from, slot, epoch);
+        }
+    }
+
+    /// Now and then those who should hold the slot hear who does: they are asked for it.
+    fn spread(&mut self, slot: Slot) {
+        let now = self.now;
+        let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        if now.saturating_sub(replica.care.told) < TELL_EVERY {
+            return;
+        }
+        replica.care.told = now;
+        let view = replica.view().clone();
+        let home = replica.care.home.as_ref().map(|(home, _)| home.clone()).unwrap_or_default();
+        for peer in home.into_iter().filter(|peer| !view.peers().any(|other| other == *peer)) {
+            self.tell(peer, slot, Body::Install(view.clone()));
+        }
+        self.teach(slot);
+    }
+}
+
+/// How often a slot's home group is looked up where the ring does not tell. A guess.
+const LOCATE_EVERY: Duration = Duration::from_secs(2);
+
+/// How often those concerned are told of a view. A guess.
+const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,89 @@
+//! Reads, at any member.
+
+use super::{Body, Output, State, entry::Refusal, interface::Token};
+use crate::{
+    record::RecordKey,
+    ring::{PeerId, Slot},
+    view::Epoch,
+};
+
+impl State {
+    /// A client reads. `now` was sampled before anything is looked at; a majority of electors stands by the view then,
+    /// so that nothing of a later view was acknowledged before.
+    pub(super) fn read(&mut self, token: Token, slot: Slot, at: RecordKey) {
+        let me = self.me;
+        let Some(replica) = self.replicas.get(&slot).filter(|replica| replica.view().has(me.peer)) else {
+            return self.refuse(token, Refusal::WrongView);
+        };
+        if !replica.serves(me.peer) || !self.leased(slot) {
+            return self.refuse(token, Refusal::Unavailable);
+        }
+        let is_head = replica.view().head() == Some(me.peer);
+        let dirty = replica.log.as_ref().is_some_and(|log| log.dirty(&at).is_some());
+        if is_head || !dirty {
+            // The head's table is the committed state: it is the first to know.
+            return self.outputs.push(Output::Read(token, slot, at));
+        }
+        let fresh = self.rules.fresh_frontier;
+        let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        let clients = &mut replica.clients;
+        // The answer to a question that is under way may have left the head before this read began.
+        let number = match clients.asking {
+            Some(asking) if !fresh => asking,
+            _ => clients.last_question + 1,
+        };
+        clients.reads.entry(number).or_default().push((token, at));
+        self.ask_frontier(slot);
+    }
+
+    /// Asks the head what is committed, if somebody waits for it and no question is under way.
+    fn ask_frontier(&mut self, slot: Slot) {
+        let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        let clients = &mut replica.clients;
+        if clients.asking.is_some() || clients.reads.is_empty() {
+            return;
+        }
+        clients.last_question += 1;
+        clients.asking = Some(clients.last_question);
+        self.repeat_question(slot);
+    }
+
+    /// Sends the question that is under way, again if need be.
+    pub(super) fn repeat_question(&mut self, slot: Slot) {
+        let Some(replica) = self.replicas.get(&slot) else { return };
+        let (epoch, head) = (replica.view().epoch, replica.view().head());
+        if let (Some(number), Some(head)) = (replica.clients.asking, head) {
+            self.tell(head, slot, Body::AskFrontier(epoch, number));
+        }
+    }
+
+    /// A member asks the head. Also a head whose epoch has ended may answer: what it knows to be committed is.
+    pub(super) fn asked_for_frontier(&mut self, from: PeerId, slot: Slot, epoch: Epoch, number: u64) {
+        if !self.is_current(from, slot, epoch) {
+            return;
+        }
+        let Some(replica) = self.replicas.get(&slot) else { return };
+        if replica.view().chain.first() == Some(&self.me) {
+            let committed = replica.flow.committed;
+            self.tell(from, slot, Body::Frontier(epoch, number, committed));
+        }
+    }
+
+    /// The head has answered.
+    pub(super) fn frontier(&mut self, slot: Slot, epoch: Epoch, number: u64, committed: u64) {
+        let me = self.me;
+        let Some(replica) = self.replicas.get_mut(&slot).filter(|replica| replica.view().epoch == epoch) else {
+            return;
+        };
+        if replica.clients.asking != Some(number) || !replica.serves(me.peer) {
+            return;
+        }
+        let waiting = replica.clients.reads.split_off(&(number + 1));
+        let due = std::mem::replace(&mut replica.clients.reads, waiting);
+        replica.clients.asking = None;
+        self.learn_commit(slot, committed);
+        let reads = due.into_values().flatten().map(|(token, at)| Output::Read(token, slot, at));
+        self.outputs.extend(reads);
+        self.ask_frontier(slot);
+    }
+}

@@ -1,0 +1,222 @@
+//! One attempt at deciding the next view of a slot: what was answered so far, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Ballot, Member, Position, View,
+    electors::{Choice, choose},
+};
+use crate::{Rules, ring::PeerId};
+
+/// What the next view should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// The members that answer go on, without these.
+    Repair(Vec<PeerId>),
+    /// The members that answer go on in this order: two that follow each other may not reach each other.
+    Reorder(Vec<PeerId>),
+    /// This chain. Who is new has copied the slot.
+    Become(Vec<Member>),
+}
+
+/// What there is besides the view that is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Peers that answer and are not leaving, the better ones first.
+    pub live: Vec<PeerId>,
+    /// Peers of the ring that have not departed and are not about to, dead ones too.
+    pub staying: BTreeSet<PeerId>,
+    /// Of how many members a chain should be at least to take writes.
+    pub min_in_sync: usize,
+}
+
+/// The answer to a Prepare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The process that answers.
+    pub incarnation: u64,
+    /// It is in the chain of the view in force and has all that it ever acknowledged.
+    pub in_sync: bool,
+    /// The end of its log, on disk.
+    pub position: Position,
+    /// What it has accepted before.
+    pub accepted: Option<(Ballot, View)>,
+}
+
+/// How far an attempt has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Waiting for promises.
+    Preparing,
+    /// Waiting until the members of the next view hold the data.
+    Levelling,
+    /// Waiting for the electors to accept.
+    Accepting,
+}
+
+/// One attempt.
+#[derive(Clone, Debug)]
+pub struct Proposer {
+    /// Its number.
+    pub ballot: Ballot,
+    /// The view in force.
+    pub view: View,
+    /// How far it has come.
+    pub round: Round,
+    /// The next view, from [`Round::Levelling`] on.
+    pub target: Option<View>,
+    /// Those that have promised when the next view was chosen: they serve nothing any more.
+    pub quorum: Vec<PeerId>,
+    /// Whose log is the longest among them.
+    pub source: Option<PeerId>,
+    plan: Plan,
+    circumstances: Circumstances,
+    promises: BTreeMap<PeerId, Promise>,
+    ready: BTreeSet<PeerId>,
+    accepted: BTreeSet<PeerId>,
+}
+
+impl Proposer {
+    /// An attempt that nobody has answered yet.
+    #[must_use]
+    pub fn new(ballot: Ballot, view: View, plan: Plan, circumstances: Circumstances) -> Self {
+        Self {
+            ballot,
+            view,
+            round: Round::Preparing,
+            target: None,
+            quorum: Vec::new(),
+            source: None,
+            plan,
+            circumstances,
+            promises: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            accepted: BTreeSet::new(),
+        }
+    }
+
+    /// A peer has promised.
+    pub fn promised(&mut self, from: PeerId, promise: Promise) {
+        if self.round == Round::Preparing {
+            self.promises.insert(from, promise);
+        }
+    }
+
+    /// A member of the next view holds the data, or an elector of it has stored the view in force.
+    pub fn is_ready(&mut self, from: PeerId) {
+        self.ready.insert(from);
+    }
+
+    /// An elector has accepted.
+    pub fn has_accepted(&mut self, from: PeerId) {
+        self.accepted.insert(from);
+    }
+
+    /// Whether the next view can be chosen: a majority of electors has promised, and with them somebody who has all that
+    /// was ever acknowledged.
+    #[must_use]
+    pub fn has_quorum(&self, rules: Rules) -> bool {
+        // What was accepted was chosen with such a member, and its own members have the data.
+        let in_sync = self.promises.values().any(|it| it.in_sync || (it.accepted.is_some() && rules.adopts_accepted));
+        let in_sync = in_sync || !rules.member_in_quorum;
+        self.view.majority(self.promises.keys().copied()) && in_sync
+    }
+
+    /// Whether all of these have answered.
+    #[must_use]
+    pub fn heard(&self, mut peers: impl Iterator<Item = PeerId>) -> bool {
+        peers.all(|peer| self.promises.contains_key(&peer))
+    }
+
+    /// Who has still to answer in this round.
+    #[must_use]
+    pub fn missing(&self) -> Vec<PeerId> {
+        let target = self.target.iter().flat_map(View::peers);
+        match self.round {
+            Round::Preparing => self.view.peers().filter(|peer| !self.promises.contains_key(peer)).collect(),
+            Round::Levelling => target.filter(|peer| !self.ready.contains(peer)).collect(),
+            Round::Accepting => {
+                self.view.electors.iter().copied().filter(|peer| !self.accepted.contains(peer)).collect()
+            }
+        }
+    }
+
+    /// Chooses the next view from the promises. What was accepted before must be chosen again: it may be decided. Its
+    /// members were ready before it was accepted, so that it goes to the electors at once.
+    ///
+    /// Returns `None` if there is nobody who could go on.
+    pub fn choose(&mut self, rules: Rules) -> Option<&View> {
+        self.quorum = self.promises.keys().copied().collect();
+        let accepted = self.promises.values().filter_map(|promise| promise.accepted.as_ref());
+        let before = accepted.max_by_key(|(ballot, _)| *ballot).filter(|_| rules.adopts_accepted);
+        if let Some((_, view)) = before {
+            self.target = Some(view.clone());
+            self.round = Round::Accepting;
+            return self.target.as_ref();
+        }
+        let in_chain = self
+            .promises
+            .iter()
+            .filter(|(peer, promise)| (self.view.has(**peer) && promise.in_sync) || !rules.member_in_quorum);
+        let (source, frontier) =
+            in_chain.map(|(peer, promise)| (*peer, promise.position)).max_by_key(|(_, end)| *end)?;
+        let (chain, planned) = self.next_chain()?;
+        let peers: Vec<PeerId> = chain.iter().map(|member| member.peer).collect();
+        let Circumstances { live, staying, min_in_sync } = &self.circumstances;
+        let electors = self.view.electors.iter().copied();
+        let before: Vec<PeerId> = electors.filter(|peer| !planned || staying.contains(peer)).collect();
+        let electors = if rules.electors_odd_and_kept {
+            choose(&Choice { chain: &peers, before: &before, live, peers: staying.len(), planned })
+        } else {
+            peers.clone()
+        };
+        let before = self.view.min_in_sync;
+        let min_in_sync = if planned { (*min_in_sync).min(peers.len()).max(before.min(*min_in_sync)) } else { before };
+        let epoch = self.view.epoch.next();
+        self.target = Some(View { slot: self.view.slot, epoch, chain, electors, frontier, min_in_sync });
+        self.source = Some(source);
+        self.round = if rules.decide_after_levelling { Round::Levelling } else { Round::Accepting };
+        self.target.as_ref()
+    }
+
+    /// The next chain, and whether it is what was planned.
+    fn next_chain(&self) -> Option<(Vec<Member>, bool)> {
+        let answering = |peer: PeerId| {
+            let promise = self.promises.get(&peer).filter(|promise| promise.in_sync && self.view.has(peer))?;
+            Some(Member { peer, incarnation: promise.incarnation })
+        };
+        if let Plan::Become(members) = &self.plan {
+            let planned = |member: &Member| {
+                if self.view.has(member.peer) { answering(member.peer) } else { Some(*member) }
+            };
+            let chain: Option<Vec<Member>> = members.iter().map(planned).collect();
+            if let Some(chain) = chain {
+                return Some((chain, true));
+            }
+        }
+        let all: Vec<Member> = self.view.chain.iter().filter_map(|member| answering(member.peer)).collect();
+        let chain = match &self.plan {
+            Plan::Repair(without) => {
+                let kept: Vec<Member> = all.iter().copied().filter(|member| !without.contains(&member.peer)).collect();
+                if kept.is_empty() { all } else { kept }
+            }
+            Plan::Reorder(order) => order.iter().filter_map(|peer| answering(*peer)).collect(),
+            Plan::Become(_) => all,
+        };
+        (!chain.is_empty()).then_some((chain, false))
+    }
+
+    /// Whether all members of the next view hold the data, and enough of its electors know the view in force.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        let Some(target) = &self.target else { return false };
+        target.chain.iter().all(|member| self.ready.contains(&member.peer))
+            && target.majority(self.ready.iter().copied())
+    }
+
+    /// Whether the next view is decided.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.round == Round::Accepting && self.view.majority(self.accepted.iter().copied())
+    }
+}
