@@ -13,6 +13,7 @@ use dht_core::{
 
 use super::{
     Maintenance, World,
+    chains::{ChainPacket, ChainTimer, ClientEvent},
     data::{DataPacket, DataTimer},
 };
 
@@ -23,6 +24,8 @@ pub(super) enum Due {
     Packet { to: usize, packet: Packet },
     /// A timer of a process fires, if it is still the same process.
     Timer { host: usize, incarnation: u64, timer: HostTimer },
+    /// Something happens to a client.
+    Client(ClientEvent),
 }
 
 /// What hosts send each other.
@@ -30,6 +33,7 @@ pub(super) enum Due {
 pub(super) enum Packet {
     Overlay(Box<Message>),
     Data { from: usize, packet: Box<DataPacket> },
+    Chains(usize, Box<ChainPacket>),
 }
 
 /// What a host is woken for.
@@ -37,6 +41,7 @@ pub(super) enum Packet {
 pub(super) enum HostTimer {
     Overlay(Timer),
     Data(DataTimer),
+    Chains(ChainTimer),
 }
 
 impl World {
@@ -51,19 +56,29 @@ impl World {
         self.carry_out(host, outputs);
         if changed {
             self.publish_routes(host);
+            self.publish_routes_to_chains(host);
         }
     }
 
     /// Lets happen what is due.
     pub(super) fn deliver(&mut self, due: Due) {
         due.hash(&mut self.fingerprint);
+        if let Due::Packet { to: host, .. } | Due::Timer { host, .. } = due
+            && self.hosts[host].paused_until > self.now
+        {
+            let at = self.hosts[host].paused_until;
+            return self.queue.push(at, due);
+        }
         match due {
             Due::Packet { to, packet: Packet::Overlay(message) } => self.input(to, Input::Message(*message)),
             Due::Packet { to, packet: Packet::Data { from, packet } } => self.data_packet(to, from, *packet),
+            Due::Packet { to, packet: Packet::Chains(from, packet) } => self.chain_packet(to, from, *packet),
+            Due::Client(event) => self.client(event),
             Due::Timer { host, incarnation, timer } if self.hosts[host].incarnation == incarnation => match timer {
                 HostTimer::Overlay(timer) if self.fires(&timer) => self.input(host, Input::Timer(timer)),
                 HostTimer::Overlay(_) => {}
                 HostTimer::Data(timer) => self.data_timer(host, timer),
+                HostTimer::Chains(timer) => self.chain_timer(host, timer),
             },
             Due::Timer { .. } => {}
         }
@@ -74,9 +89,12 @@ impl World {
             match output {
                 Output::Send(to, message) => self.send_message(from, &to, &message),
                 Output::SetTimer(after, timer) => self.set_timer(from, after, HostTimer::Overlay(timer)),
-                Output::Event(Event::Joined(ring)) => self.open_data(from, ring, false),
+                Output::Event(Event::Joined(ring)) => {
+                    self.open_data(from, ring, false);
+                    self.open_chains(from, ring, false);
+                }
                 Output::Event(Event::Lookup { token, result }) => {
-                    if !self.located(from, token, &result) {
+                    if !self.located(from, token, &result) && !self.located_for_chains(from, token, &result) {
                         self.answers.answered(token, result);
                     }
                 }
@@ -106,7 +124,7 @@ impl World {
 
     /// Sends copies of a packet as the network lets them through.
     pub(super) fn send(&mut self, from: usize, to: usize, packet: &Packet) {
-        if self.hosts[from].part != self.hosts[to].part {
+        if self.hosts[from].part != self.hosts[to].part || self.cuts.contains(&(from, to)) {
             return;
         }
         for delay in self.config.net.deliveries(&mut self.random) {
@@ -131,6 +149,7 @@ impl Hash for Due {
                 match packet {
                     Packet::Overlay(message) => (message.sender.id, mem::discriminant(&message.body)).hash(state),
                     Packet::Data { from, packet } => (from, mem::discriminant(&**packet)).hash(state),
+                    Packet::Chains(from, packet) => (from, mem::discriminant(&**packet)).hash(state),
                 }
             }
             Self::Timer { host, incarnation, timer } => {
@@ -138,8 +157,10 @@ impl Hash for Due {
                 match timer {
                     HostTimer::Overlay(timer) => mem::discriminant(timer).hash(state),
                     HostTimer::Data(timer) => mem::discriminant(timer).hash(state),
+                    HostTimer::Chains(timer) => mem::discriminant(timer).hash(state),
                 }
             }
+            Self::Client(event) => mem::discriminant(event).hash(state),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Simulated processes: how they start, stop, and come back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dht_core::{
     overlay::{Input, Peer, Saved, State},
@@ -8,7 +8,7 @@ use dht_core::{
 };
 use rand::RngExt;
 
-use super::{World, data::Data};
+use super::{World, chains::Chains, data::Data};
 
 /// One simulated process and its disk.
 #[derive(Clone, Debug)]
@@ -21,6 +21,12 @@ pub struct Host {
     pub state: Option<State>,
     /// What it holds; `None` if the world is one of overlays only.
     pub data: Option<Data>,
+    /// Its chains; `None` if the world has none.
+    pub chains: Option<Chains>,
+    /// It stands still until then.
+    pub(super) paused_until: Duration,
+    /// It will stand still for so long in the middle of what it does next.
+    pub(super) stalls: Option<Duration>,
     pub(super) incarnation: u64,
     saved: Option<Saved>,
     /// Hosts hear each other only within the same part.
@@ -44,6 +50,7 @@ impl World {
         let host = self.add_host();
         let ring = self.new_ring();
         self.open_data(host, ring, true);
+        self.open_chains(host, ring, true);
         self.input(host, Input::Found(ring));
         self.note_ideal();
         host
@@ -65,6 +72,12 @@ impl World {
             data.crash(kept);
             self.promises.disturbed(self.now);
         }
+        if let Some(chains) = &mut self.hosts[host].chains {
+            let kept = self.random.random_range(0..=chains.disk.unsynced());
+            chains.disk.crash(kept);
+            chains.state = None;
+        }
+        (self.hosts[host].paused_until, self.hosts[host].stalls) = (Duration::ZERO, None);
         self.has_gone(host);
     }
 
@@ -73,6 +86,7 @@ impl World {
         self.input(host, Input::Depart);
         self.has_gone(host);
         self.hosts[host].data = None;
+        self.hosts[host].chains = None;
     }
 
     /// The process starts again with what was on its disk.
@@ -82,6 +96,7 @@ impl World {
         self.promises.disturbed(self.now);
         self.reopen_data(host, &saved);
         self.input(host, Input::Resume(saved));
+        self.start_chains(host);
     }
 
     /// Whether the process is down and one of those that it knew is up. If none is, it becomes an island that nobody
@@ -122,7 +137,19 @@ impl World {
         let (place, id) = (self.hosts.len(), PeerId::new(self.random.random()));
         let address: Arc<str> = format!("10.0.{}.{}:7400", place / 256, place % 256).into();
         self.by_address.insert(address.clone(), place);
-        self.hosts.push(Host { id, address, state: None, data: None, incarnation: 0, saved: None, part: 0 });
+        let (chains, paused_until, stalls) = (None, Duration::ZERO, None);
+        self.hosts.push(Host {
+            id,
+            address,
+            state: None,
+            data: None,
+            chains,
+            paused_until,
+            stalls,
+            incarnation: 0,
+            saved: None,
+            part: 0,
+        });
         self.start(place);
         place
     }

@@ -2,6 +2,7 @@
 //! that loses, doubles, delays and cuts from a seed. The same seed gives the same run, event by event.
 
 mod answers;
+mod chains;
 mod checks;
 mod data;
 mod delivery;
@@ -13,6 +14,7 @@ pub mod scenario;
 mod world;
 
 pub use answers::Answers;
+pub use chains::{ChainConfig, Chains, Clients, Disk, Finished, Load};
 pub use data::{Data, DataConfig, Promises, Store};
 pub use host::Host;
 pub use net::Net;

@@ -16,11 +16,14 @@ pub struct Net {
     pub loss: f64,
     /// The share of messages that arrive twice.
     pub duplicates: f64,
+    /// The share of messages that are late, and by how much at most.
+    pub late: (f64, Duration),
 }
 
 impl Default for Net {
     fn default() -> Self {
-        Self { min_delay: Duration::from_millis(1), max_delay: Duration::from_millis(20), loss: 0.0, duplicates: 0.0 }
+        let (min_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(20));
+        Self { min_delay, max_delay, loss: 0.0, duplicates: 0.0, late: (0.0, Duration::ZERO) }
     }
 }
 
@@ -31,6 +34,12 @@ impl Net {
             return Vec::new();
         }
         let copies = if self.duplicates > 0.0 && random.random_bool(self.duplicates) { 2 } else { 1 };
-        (0..copies).map(|_| random.random_range(self.min_delay..=self.max_delay)).collect()
+        let (share, by) = self.late;
+        let delay = |_| {
+            let late = share > 0.0 && random.random_bool(share);
+            let lateness = if late { random.random_range(Duration::ZERO..=by) } else { Duration::ZERO };
+            lateness + random.random_range(self.min_delay..=self.max_delay)
+        };
+        (0..copies).map(delay).collect()
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use dht_core::ring::Id;
 use rand::RngExt;
 
+mod chains;
 mod shaken;
 
+pub use chains::{Counts, Trials, tried};
 pub use shaken::{Shaking, flooded, shaken};
 
 use super::{World, WorldConfig};

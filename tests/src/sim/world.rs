@@ -10,7 +10,8 @@ use std::{
 use dht_core::{
     Rules,
     overlay::{Circle, Config, Input, Peer, Phase, Ring, RingId, State, invariant::Census},
-    ring::{Id, PeerId, SlotBits},
+    ring::{Id, PeerId, Slot, SlotBits},
+    view::{Epoch, View},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     Host, Net,
     answers::Answers,
+    chains::{ChainConfig, Clients},
     data::{DataConfig, Promises},
     delivery::Due,
     queue::Queue,
@@ -42,6 +44,8 @@ pub struct WorldConfig {
     pub check_invariant: bool,
     /// How peers keep data; `None` for a world of overlays only.
     pub data: Option<DataConfig>,
+    /// How peers keep chains; `None` for a world without.
+    pub chains: Option<ChainConfig>,
 }
 
 impl WorldConfig {
@@ -58,6 +62,7 @@ impl WorldConfig {
             net,
             check_invariant: true,
             data: None,
+            chains: None,
         }
     }
 }
@@ -96,6 +101,12 @@ pub struct World {
     pub violation: Option<String>,
     /// The writes of the test.
     pub promises: Promises,
+    /// The clients of chains.
+    pub clients: Clients,
+    /// The views of chains that anybody went by.
+    pub(super) decided: BTreeMap<(Slot, Epoch), View>,
+    /// From whom to whom nothing arrives.
+    pub(super) cuts: BTreeSet<(usize, usize)>,
     /// Of all events handled so far.
     pub(super) fingerprint: DefaultHasher,
     pub(super) random: ChaCha8Rng,
@@ -123,6 +134,9 @@ impl World {
             dead_ends: 0,
             violation: None,
             promises: Promises::default(),
+            clients: Clients::default(),
+            decided: BTreeMap::new(),
+            cuts: BTreeSet::new(),
             last_call: 0,
             fingerprint: DefaultHasher::new(),
             queue: Queue::default(),

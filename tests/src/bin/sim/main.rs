@@ -6,16 +6,19 @@ mod table;
 use std::{
     ops::Range,
     process::ExitCode,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use dht_core::Rules;
 use dht_tests::sim::{
     WorldConfig,
-    scenario::{self, Churn, Outcome, SECOND, Shaking},
+    scenario::{self, Churn, Outcome, SECOND, Shaking, Trials},
 };
 
 /// Many seeds of one scenario.
@@ -72,8 +75,22 @@ enum Scenario {
         #[arg(long)]
         joiners: Option<usize>,
         /// The rule that is off.
-        #[arg(long)]
-        without: Option<Rule>,
+        #[arg(long, value_parser = parse_rule)]
+        without: Option<Rules>,
+    },
+    /// A ring with chains is tried; with --without, one of the rules that protect them is off.
+    Chains {
+        #[command(flatten)]
+        soak: Soak,
+        /// How long, in seconds.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+        /// Faults per second.
+        #[arg(long, default_value_t = 1.0)]
+        faults: f64,
+        /// The rule that is off.
+        #[arg(long, value_parser = parse_rule)]
+        without: Option<Rules>,
     },
     /// Peers join and fail while lookups go on.
     Churn {
@@ -105,24 +122,14 @@ struct Soak {
     /// How many seeds run at once.
     #[arg(long, default_value_t = 1)]
     threads: u64,
+    /// Stop at the first seed that fails.
+    #[arg(long)]
+    first: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Rule {
-    BasisBeforeSynced,
-    LossEndsSynced,
-    HoldersConfirmDeletions,
-}
-
-impl Rule {
-    fn off(self) -> Rules {
-        let all = Rules::ALL;
-        match self {
-            Self::BasisBeforeSynced => Rules { basis_before_synced: false, ..all },
-            Self::HoldersConfirmDeletions => Rules { holders_confirm_deletions: false, ..all },
-            Self::LossEndsSynced => Rules { loss_ends_synced: false, ..all },
-        }
-    }
+fn parse_rule(name: &str) -> Result<Rules, String> {
+    let name = name.replace('-', "_");
+    Rules::without(&name).ok_or_else(|| format!("there is no such rule; there are {}", Rules::NAMES.join(", ")))
 }
 
 fn parse_range(text: &str) -> Result<Range<u64>, String> {
@@ -147,13 +154,29 @@ fn main() -> ExitCode {
         Scenario::Shaken { soak, cuts, writes, min_durable, joiners, without } => soak.run(0.0, |config| {
             let mut shaken = Shaking::config(config.seed, soak.nodes);
             (shaken.net, shaken.check_invariant) = (config.net, cuts == 0.0 && soak.loss.is_none());
-            shaken.rules = without.map_or(Rules::ALL, Rule::off);
+            shaken.rules = without.unwrap_or(Rules::ALL);
             let shaking = Shaking { cuts, writes, min_durable, ..Shaking::default() };
             match joiners {
                 Some(joiners) => scenario::flooded(shaken, shaking, joiners),
                 None => scenario::shaken(shaken, shaking),
             }
         }),
+        Scenario::Chains { soak, seconds, faults, without } => {
+            let seen = Mutex::new(Vec::new());
+            let good = soak.run(0.0, |config| {
+                let mut tried = Trials::config(config.seed);
+                tried.overlay.nodes = soak.nodes;
+                tried.net.loss = soak.loss.unwrap_or(tried.net.loss);
+                tried.rules = without.unwrap_or(Rules::ALL);
+                let trials = Trials { time: SECOND * seconds as u32, faults, ..Trials::default() };
+                let (world, counts) = scenario::tried(tried, trials)?;
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(counts);
+                let time = world.now;
+                Ok((world, time))
+            });
+            table::print_counts(&seen.into_inner().unwrap_or_else(PoisonError::into_inner));
+            good
+        }
         Scenario::Churn { soak, rate, seconds } => {
             let load = Churn { rate, lookups: 10.0, time: Duration::from_secs(seconds) };
             soak.run(0.0, |config| scenario::churn(config, soak.peers, load))
@@ -181,6 +204,9 @@ impl Soak {
                     Ok((world, time)) => Some((time, world.events, begun.elapsed())),
                     Err(failure) => {
                         println!("FAILED {failure}");
+                        if self.first {
+                            next.store(self.seeds.end, Ordering::Relaxed);
+                        }
                         None
                     }
                 });

@@ -1,6 +1,9 @@
 //! The table of the paper's experiments.
 
-use dht_tests::sim::paper::{self, Lookups};
+use dht_tests::sim::{
+    paper::{self, Lookups},
+    scenario::Counts,
+};
 
 /// Runs the experiments that are asked for and prints a line for each.
 pub(crate) fn print(seed: u64, lookups: usize, only: &[String]) {
@@ -68,3 +71,15 @@ fn line(name: &str, found: &Lookups, path: f64, timeouts: f64) {
 
 /// Runs whose mean is printed, as in the paper.
 const RUNS: u64 = 20;
+
+/// What the runs with chains have seen, in sum and at least.
+pub(crate) fn print_counts(seen: &[Counts]) {
+    let line = |what: &str, count: &dyn Fn(&Counts) -> u64| {
+        let least = seen.iter().map(count).min().unwrap_or(0);
+        println!("{what}: {} in all, {least} at least", seen.iter().map(count).sum::<u64>());
+    };
+    line("operations answered", &|it| it.answered as u64);
+    line("of unknown outcome", &|it| it.unknown as u64);
+    line("faults", &|it| it.faults as u64);
+    line("changes of views", &|it| it.views);
+}

@@ -133,8 +133,13 @@ impl World {
     }
 
     fn continue_departing(&mut self, host: usize) {
-        let Some(Data { store, process: Some(process) }) = &self.hosts[host].data else { return };
-        if process.replication.held(store) == 0 {
+        if self.hosts[host].state.is_none() {
+            return;
+        }
+        let data = self.hosts[host].data.as_ref().and_then(|data| Some((data.process.as_ref()?, &data.store)));
+        let held = data.map_or(0, |(process, store)| process.replication.held(store));
+        let chains = self.hosts[host].chains.as_ref().and_then(|chains| chains.state.as_ref());
+        if held == 0 && chains.is_none_or(|chains| chains.held() == 0) {
             self.depart(host);
         } else {
             self.set_timer(host, DEPART_LOOK_EVERY, HostTimer::Data(DataTimer::Depart));
