@@ -115,8 +115,9 @@ impl World {
     }
 
     pub(super) fn publish_routes_to_chains(&mut self, host: usize) {
-        let routes = self.hosts[host].state.as_ref().map(|state| Arc::new(state.routes()));
-        if let Some(routes) = routes {
+        let host_here = &self.hosts[host];
+        if let (Some(state), Some(_)) = (&host_here.state, &host_here.chains) {
+            let routes = Arc::new(state.routes());
             self.chains(host, Input::Routes(routes));
         }
     }

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use super::peer::{Node, Peer};
+use super::{
+    patience::{Losses, Patience, SECOND_PROBE},
+    peer::{Node, Peer},
+};
 use crate::ring::PeerId;
 
 /// What the failure detector says of a peer.
@@ -48,30 +51,6 @@ pub struct Known {
     last_call: Duration,
 }
 
-/// How patient the failure detector is.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Silence after which a peer is suspected. Default 400 ms (DESIGN, section 2).
-    pub suspect_after: Duration,
-    /// How long the second probe waits. Default 200 ms: two heartbeats; a guess.
-    pub probe_for: Duration,
-    /// No time-out is shorter: schedulers and garbage pauses are not failures. Default 100 ms; a guess.
-    pub floor: Duration,
-    /// The time-out before the first measurement. Default 500 ms; a guess.
-    pub initial: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            suspect_after: Duration::from_millis(400),
-            probe_for: Duration::from_millis(200),
-            floor: Duration::from_millis(100),
-            initial: Duration::from_millis(500),
-        }
-    }
-}
-
 /// What a heartbeat asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beat {
@@ -103,6 +82,8 @@ pub(super) struct Directory {
     /// All suspects, and some that are none any more.
     suspects: BTreeSet<PeerId>,
     patience: Patience,
+    losses: Losses,
+    last_beat: Duration,
 }
 
 impl Directory {
@@ -181,6 +162,9 @@ impl Directory {
     pub(super) fn answered(&mut self, id: PeerId, now: Duration, sent: Duration) -> Option<Health> {
         let known = self.known.get_mut(&id).filter(|known| known.health != Health::Gone)?;
         let before = known.health;
+        if known.watched && before == Health::Alive {
+            self.losses.answered();
+        }
         let sample = now.saturating_sub(sent);
         known.round_trip = Some(match known.round_trip {
             None => (sample, sample / 2),
@@ -237,7 +221,9 @@ impl Directory {
 
     /// One heartbeat: whom to ping, and who is dead now. `watched` are the peers that matter.
     pub(super) fn beat(&mut self, now: Duration, watched: &BTreeSet<PeerId>) -> Vec<Beat> {
-        let patience = self.patience;
+        let patience = self.patience.amid(self.losses, now.saturating_sub(self.last_beat));
+        self.last_beat = now;
+        self.losses.fade();
         let mut beats = Vec::new();
         let before = mem::replace(&mut self.watched, watched.clone());
         for id in before.difference(watched) {
@@ -254,6 +240,9 @@ impl Directory {
             }
             if begins {
                 known.last_answer = now;
+            }
+            if known.health == Health::Alive {
+                self.losses.asked();
             }
             beats.extend(known.beat(now, patience));
             if known.health.suspected() {
@@ -319,10 +308,6 @@ impl Known {
         }
     }
 }
-
-/// Pings sent at once while a peer is suspected, so that lost messages alone rarely make a peer look dead: with 20 %
-/// loss each way, 13 round trips all fail about twice in a million.
-const SECOND_PROBE: u32 = 3;
 
 #[cfg(test)]
 mod tests {

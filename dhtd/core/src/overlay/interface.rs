@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    directory::Patience,
     message::{FindId, Home, Hop, Message, OpId},
+    patience::Patience,
     peer::{Node, Peer, Ring},
 };
 use crate::ring::{Id, PeerId};

@@ -38,15 +38,17 @@ mod lookup;
 mod maintain;
 pub mod message;
 mod node;
+mod patience;
 mod peer;
 mod state;
 
 pub use circle::Circle;
-pub use directory::{Health, Known, Patience};
+pub use directory::{Health, Known};
 pub use essence::Essence;
 pub use homes::Routes;
 pub use interface::{Config, Destination, Event, Input, Lookup, LookupFailed, Output, Phase, Routing, Saved, Timer};
 pub use message::{Body, Find, FindId, Found, Home, Hop, HopReason, Message, OpId, Purpose};
 pub use node::NodeState;
+pub use patience::Patience;
 pub use peer::{MAX_NODES, Node, Peer, Ring, RingId};
 pub use state::State;
