@@ -91,18 +91,18 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Source<K, V> {
 
 /// The copy.
 #[derive(Clone, Debug)]
-pub struct Copy<K, V> {
+pub struct Mirror<K, V> {
     values: BTreeMap<K, V>,
     version: Version,
 }
 
-impl<K, V> Default for Copy<K, V> {
+impl<K, V> Default for Mirror<K, V> {
     fn default() -> Self {
         Self { values: BTreeMap::new(), version: Version::default() }
     }
 }
 
-impl<K: Ord + Clone, V: Clone> Copy<K, V> {
+impl<K: Ord + Clone, V: Clone> Mirror<K, V> {
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
@@ -145,15 +145,15 @@ impl<K: Ord + Clone, V: Clone> Copy<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Copy, Source};
+    use super::{Mirror, Source};
 
-    fn contents(copy: &Copy<u8, u8>) -> Vec<(u8, u8)> {
+    fn contents(copy: &Mirror<u8, u8>) -> Vec<(u8, u8)> {
         copy.iter().map(|(key, value)| (*key, *value)).collect()
     }
 
     #[test]
     fn a_copy_follows_its_source_through_lost_doubled_and_late_messages() {
-        let (mut source, mut copy) = (Source::new(1), Copy::default());
+        let (mut source, mut copy) = (Source::new(1), Mirror::default());
         source.set(1, Some(10));
         source.set(2, Some(20));
         let first = source.since(copy.version());
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_was_copied_from_an_earlier_process_is_void() {
-        let (mut old, mut new, mut copy) = (Source::new(1), Source::new(2), Copy::default());
+        let (mut old, mut new, mut copy) = (Source::new(1), Source::new(2), Mirror::default());
         for key in 1..9 {
             old.set(key, Some(key));
         }

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     Epoch,
-    delta::{Copy, Delta, Source, Version},
+    delta::{Delta, Mirror, Source, Version},
 };
 use crate::{
     Rules,
@@ -107,11 +107,11 @@ struct Partner {
     // What it has granted to this peer:
     list: Source<Slot, Epoch>,
     list_seen: Version,
-    coverage: Copy<Slot, Epoch>,
+    coverage: Mirror<Slot, Epoch>,
     valid_until: Duration,
     sent: BTreeMap<u64, Duration>,
     // What this peer has granted to it:
-    registered: Copy<Slot, Epoch>,
+    registered: Mirror<Slot, Epoch>,
     covered: Source<Slot, Epoch>,
     uncovered: BTreeSet<Slot>,
     granted_until: Duration,
@@ -127,10 +127,10 @@ impl Partner {
             disk_ok: true,
             list: Source::new(life),
             list_seen: Version::default(),
-            coverage: Copy::default(),
+            coverage: Mirror::default(),
             valid_until: Duration::ZERO,
             sent: BTreeMap::new(),
-            registered: Copy::default(),
+            registered: Mirror::default(),
             covered: Source::new(life),
             uncovered: BTreeSet::new(),
             granted_until: Duration::ZERO,

@@ -30,6 +30,16 @@ pub struct Circumstances {
     pub min_in_sync: usize,
 }
 
+impl Circumstances {
+    /// Who decides after this chain has replaced the view's.
+    #[must_use]
+    pub fn electors(&self, view: &View, chain: &[PeerId], planned: bool) -> Vec<PeerId> {
+        let counts = |peer: &PeerId| !planned || self.staying.contains(peer);
+        let before: Vec<PeerId> = view.electors.iter().copied().filter(counts).collect();
+        choose(&Choice { chain, before: &before, live: &self.live, peers: self.staying.len(), planned })
+    }
+}
+
 /// The answer to a Prepare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promise {
@@ -162,16 +172,14 @@ impl Proposer {
             in_chain.map(|(peer, promise)| (*peer, promise.position)).max_by_key(|(_, end)| *end)?;
         let (chain, planned) = self.next_chain()?;
         let peers: Vec<PeerId> = chain.iter().map(|member| member.peer).collect();
-        let Circumstances { live, staying, min_in_sync } = &self.circumstances;
-        let electors = self.view.electors.iter().copied();
-        let before: Vec<PeerId> = electors.filter(|peer| !planned || staying.contains(peer)).collect();
         let electors = if rules.electors_odd_and_kept {
-            choose(&Choice { chain: &peers, before: &before, live, peers: staying.len(), planned })
+            self.circumstances.electors(&self.view, &peers, planned)
         } else {
             peers.clone()
         };
+        let wanted = self.circumstances.min_in_sync;
         let before = self.view.min_in_sync;
-        let min_in_sync = if planned { (*min_in_sync).min(peers.len()).max(before.min(*min_in_sync)) } else { before };
+        let min_in_sync = if planned { wanted.min(peers.len()).max(before.min(wanted)) } else { before };
         let epoch = self.view.epoch.next();
         self.target = Some(View { slot: self.view.slot, epoch, chain, electors, frontier, min_in_sync });
         self.source = Some(source);

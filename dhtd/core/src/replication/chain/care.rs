@@ -5,16 +5,15 @@
 //! change is needed when a member or an elector is lost, was restarted or has a full disk, when the slot has been sealed
 //! or has made no progress for some time; and, without haste, when the chain is not the slot's home group.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     Body, Message, Output, State,
     replica::{Care, Replica},
 };
 use crate::{
-    overlay::Routes,
     ring::{PeerId, Slot},
-    view::{Epoch, Heartbeat, Plan, electors},
+    view::{Epoch, Heartbeat, Plan},
 };
 
 impl Care {
@@ -69,16 +68,8 @@ impl State {
         }
     }
 
-    pub(super) fn set_routes(&mut self, routes: Arc<Routes>) {
-        self.routes = routes;
-    }
-
-    /// A lookup has told who should hold the slot.
-    pub(super) fn located(&mut self, slot: Slot, group: Vec<PeerId>) {
-        self.set_home(slot, group);
-    }
-
-    fn set_home(&mut self, slot: Slot, group: Vec<PeerId>) {
+    /// What is known of who should hold the slot.
+    pub(super) fn set_home(&mut self, slot: Slot, group: Vec<PeerId>) {
         let now = self.now;
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if replica.care.home.as_ref().is_none_or(|(known, _)| *known != group) {
@@ -171,7 +162,7 @@ impl State {
     fn planned(&self, slot: Slot, replica: &Replica) -> Option<Plan> {
         let (home, since) = replica.care.home.as_ref()?;
         let settled = self.now.saturating_sub(*since) >= self.config.settle;
-        if !settled || replica.acceptor.sealed || self.missing_learners(slot).is_some_and(|wait| wait) {
+        if !settled || replica.acceptor.sealed || self.waits_for_learners(replica, home) {
             return None;
         }
         let view = replica.view();
@@ -191,14 +182,7 @@ impl State {
         }
         let peers: Vec<PeerId> = chain.iter().map(|member| member.peer).collect();
         let staying = &circumstances.staying;
-        let before: Vec<PeerId> = view.electors.iter().copied().filter(|peer| staying.contains(peer)).collect();
-        let electors = electors::choose(&electors::Choice {
-            chain: &peers,
-            before: &before,
-            live: &circumstances.live,
-            peers: staying.len(),
-            planned: true,
-        });
+        let electors = circumstances.electors(view, &peers, true);
         let left = |peer: &PeerId| !staying.contains(peer);
         let good_electors = electors.len() == view.electors.len() && !view.electors.iter().any(left);
         let same = chain == view.chain && (good_electors || electors.iter().any(left));

@@ -119,14 +119,12 @@ impl State {
 
     /// Whether it is better to wait until more peers have copied the slot: some of the home group have not, and the
     /// chain is no shorter than it should be.
-    pub(super) fn missing_learners(&self, slot: Slot) -> Option<bool> {
-        let replica = self.replicas.get(&slot)?;
-        let (home, _) = replica.care.home.as_ref()?;
+    pub(super) fn waits_for_learners(&self, replica: &Replica, home: &[PeerId]) -> bool {
         let view = replica.view();
         let missing: Vec<PeerId> = home.iter().copied().filter(|peer| !view.has(*peer)).collect();
         let level = missing.iter().filter(|peer| self.level_learner(replica, **peer).is_some()).count();
         let whole = view.chain.len() >= home.len();
-        Some(level < missing.len() && (level == 0 || whole))
+        level < missing.len() && (level == 0 || whole)
     }
 }
 

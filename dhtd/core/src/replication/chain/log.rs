@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::entry::{Entry, Outcome, Record, RequestId};
+use super::entry::{Effect, Entry, Outcome, Record, RequestId};
 use crate::{record::RecordKey, view::Position};
 
 /// The table of applied records, kept by the host: the state of each slot after the entry that was applied last.
@@ -84,8 +84,10 @@ impl Log {
     #[must_use]
     pub fn from(&self, seq: u64, most: usize) -> Option<Vec<Entry>> {
         let kept = self.recent.front().map_or(self.applied.seq + 1, |entry| entry.position.seq);
-        let all = self.recent.iter().chain(&self.pending);
-        (seq >= kept).then(|| all.skip_while(|entry| entry.position.seq < seq).take(most).cloned().collect())
+        let skipped = usize::try_from(seq.checked_sub(kept)?).ok()?;
+        let recent = self.recent.range(skipped.min(self.recent.len())..);
+        let pending = self.pending.range(skipped.saturating_sub(self.recent.len()).min(self.pending.len())..);
+        Some(recent.chain(pending).take(most).cloned().collect())
     }
 
     /// Adds an entry at the end. Whether its outcome is to be found from now on.
@@ -155,9 +157,8 @@ impl Log {
     /// What the key maps to after the last entry, where the table says `applied`.
     #[must_use]
     pub fn newest(&self, at: &RecordKey, applied: impl FnOnce() -> Option<Record>) -> Option<Record> {
-        if !self.dirty.contains_key(at) {
-            return applied();
-        }
-        self.pending.iter().filter(|entry| entry.at == *at).fold(applied(), |before, entry| entry.result(before))
+        let writes = |entry: &&Entry| entry.at == *at && entry.effect != Effect::Nothing;
+        let last = self.dirty.get(at).and_then(|_| self.pending.iter().rev().find(writes));
+        last.map_or_else(applied, |entry| entry.result(None))
     }
 }

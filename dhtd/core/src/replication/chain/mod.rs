@@ -162,7 +162,7 @@ impl State {
     pub fn handle(&mut self, now: Duration, input: Input, table: &impl Table) -> Vec<Output> {
         self.now = now;
         match input {
-            Input::Routes(routes) => self.set_routes(routes),
+            Input::Routes(routes) => self.routes = routes,
             Input::Message(from, Message::Heartbeat(heartbeat)) => self.heartbeat(from, heartbeat),
             Input::Message(from, Message::Grant(grant)) => self.leases.granted(now, from, grant),
             Input::Message(from, Message::Slot(slot, body)) => self.receive(from, slot, *body),
@@ -171,7 +171,7 @@ impl State {
             Input::Write(token, slot, epoch, command) => self.write(token, slot, epoch, command, table),
             Input::Read(token, slot, at) => self.read(token, slot, at),
             Input::Snapshot(from, slot, snapshot) => self.load(from, slot, snapshot),
-            Input::Located(slot, group) => self.located(slot, group),
+            Input::Located(slot, group) => self.set_home(slot, group),
             Input::Disk(ok) => self.disk_ok = ok,
         }
         self.finish();
