@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 4] = ["types", "kv", "ring", "peer"];
+const FILES: [&str; 5] = ["types", "kv", "ring", "chain", "peer"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files: Vec<String> = FILES.iter().map(|name| format!("dhtd/v1/{name}.proto")).collect();

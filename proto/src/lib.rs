@@ -4,6 +4,7 @@
 /// Package `dhtd.v1`.
 #[allow(missing_docs, reason = "generated; the documents are in the .proto files")]
 #[allow(clippy::doc_markdown, clippy::doc_lazy_continuation, reason = "generated")]
+#[allow(clippy::large_enum_variant, reason = "generated; most chain messages are of the large variant")]
 pub mod v1 {
     tonic::include_proto!("dhtd.v1");
 }
