@@ -1,6 +1,7 @@
 //! Protobuf to domain types and back; nothing else.
 
 mod audit;
+pub mod chain;
 mod names;
 mod overlay;
 mod replication;
@@ -158,13 +159,16 @@ pub fn stored_record(at: &RecordKey, record: &Record) -> v1::StoredRecord {
 /// # Errors
 /// If its version is missing or its key is empty or too long.
 pub fn decode_stored_record(stored: v1::StoredRecord) -> Result<(RecordKey, Record), Malformed> {
-    if stored.key.is_empty() || stored.key.len() > dhtd_proto::MAX_KEY_BYTES {
-        return Err(Malformed("a key is empty or too long"));
-    }
     let version = decode_version(stored.version.as_ref())?;
     let content = stored.value.map_or(Content::Tombstone, Content::Value);
-    let at = RecordKey { keyspace: KeyspaceId(stored.keyspace), key: stored.key };
-    Ok((at, Record { version, content }))
+    Ok((record_key(stored.keyspace, stored.key)?, Record { version, content }))
+}
+
+fn record_key(keyspace: u32, key: Bytes) -> Result<RecordKey, Malformed> {
+    if key.is_empty() || key.len() > dhtd_proto::MAX_KEY_BYTES {
+        return Err(Malformed("a key is empty or too long"));
+    }
+    Ok(RecordKey { keyspace: KeyspaceId(keyspace), key })
 }
 
 /// A node for a peer message: a position in its list of peers.
