@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dht_core::record::Mode;
 use dhtctl::{
     Client,
     overlay::{CrawlOptions, Shape, crawl, overlay_table},
@@ -172,6 +173,9 @@ fn start(args: &DevArgs, first: u16, port: u16, place: &Place) -> Result<Process
         .kill_on_drop(true);
     if port == first {
         command.arg("--bootstrap");
+        if let Some(mode) = args.mode {
+            command.args(["--mode", &Mode::from(mode).to_string()]);
+        }
         if let Some(replicas) = args.replicas {
             command.args(["--replicas", &replicas.to_string()]);
         }

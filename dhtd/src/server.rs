@@ -11,6 +11,7 @@ use std::{
 use dht_core::{
     Rules,
     overlay::{self, Patience, Peer, Phase, Ring, RingId},
+    record::Mode,
     replication::eventual,
     ring::SlotBits,
 };
@@ -185,6 +186,7 @@ fn begin(config: &Config, dir: &DataDir) -> Result<Begin, ServerError> {
             id: RingId(rand::random()),
             replicas: config.founding.replicas.unwrap_or(DEFAULT_REPLICAS),
             slot_bits: config.founding.slot_bits.unwrap_or(SlotBits::DEFAULT),
+            mode: config.founding.mode.unwrap_or(Mode::Eventual),
         })),
         Start::Join(seeds) => Ok(Begin::Join(seeds.clone())),
         Start::Idle(_) => Ok(Begin::Wait),
@@ -261,6 +263,7 @@ async fn serve(
         .max_decoding_message_size(PEER_MESSAGE_BYTES)
         .max_encoding_message_size(PEER_MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
+    let chains_of = shared.clone();
     let reporting = tokio::spawn(report_health(shared, health));
     let reflection = |error: tonic_reflection::server::Error| ServerError::Serve(error.to_string());
     let (shut_down, shut) = oneshot::channel::<()>();
@@ -297,6 +300,9 @@ async fn serve(
     // Streams of other peers never end by themselves: what is not done soon is cut off.
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();
+    }
+    if let Some(chains) = chains_of.chains.get() {
+        chains.stop().await;
     }
     Ok(())
 }

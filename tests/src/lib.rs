@@ -4,3 +4,4 @@ pub mod linearizability;
 pub mod model;
 pub mod process;
 pub mod sim;
+pub mod torture;

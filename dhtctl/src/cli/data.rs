@@ -41,9 +41,25 @@ impl<'a> RecordJson<'a> {
     }
 }
 
+/// Which write it is: a version in eventual mode, in chain mode a revision.
+#[derive(Serialize)]
+pub(crate) struct StampJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<VersionJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+}
+
+impl StampJson {
+    pub(crate) fn new(version: Option<&Version>, revision: u64) -> Self {
+        let revision = version.is_none().then_some(revision);
+        Self { version: version.map(VersionJson::new), revision }
+    }
+}
+
 /// A version. The clock does not fit the numbers of many JSON readers, so it is a string.
 #[derive(Serialize)]
-pub(crate) struct VersionJson {
+struct VersionJson {
     clock: String,
     unix_ms: u64,
     counter: u64,
@@ -51,7 +67,7 @@ pub(crate) struct VersionJson {
 }
 
 impl VersionJson {
-    pub(crate) fn new(version: &Version) -> Self {
+    fn new(version: &Version) -> Self {
         Self {
             clock: version.clock.to_string(),
             unix_ms: version.clock >> 16,

@@ -3,13 +3,13 @@
 use std::io::{self, BufWriter, Read, Write};
 
 use bytes::Bytes;
-use dhtctl::{Client, ErrorKind, proto::DeleteResponse, proto::Version};
+use dhtctl::{Client, ErrorKind, proto::DeleteResponse};
 use serde::Serialize;
 
 use super::{
     args::{Delete, Insert, Query},
     console::Console,
-    data::{KeyJson, RecordJson, VersionJson, key_argument},
+    data::{KeyJson, RecordJson, StampJson, key_argument},
     failure::{Failure, Outcome},
     text,
 };
@@ -23,13 +23,14 @@ pub(crate) async fn insert(client: &Client, arguments: &Insert, console: &Consol
     };
     let answer = client.put(key.clone(), value, arguments.min_durable).await;
     let answer = answer.map_err(|error| Failure::call(&format!("can't write {}", quoted(&key)), &error))?;
-    let version = answer.version.unwrap_or_default();
+    let (version, revision) = (answer.version.as_ref(), answer.revision);
     if console.is_json() {
-        return console.document(&WrittenJson::new(&key, &version, answer.durable, answer.existed));
+        let stamp = StampJson::new(version, revision);
+        return console.document(&WrittenJson::new(&key, stamp, answer.durable, answer.existed));
     }
     let done = if answer.existed { "replaced" } else { "inserted" };
     let replicas = text::count(answer.durable.into(), "replica");
-    console.note(&format!("{done}: version {}, durable on {replicas}", text::version(&version)));
+    console.note(&format!("{done}: {}, durable on {replicas}", text::stamp(version, revision)));
     Ok(())
 }
 
@@ -46,8 +47,8 @@ pub(crate) async fn query(client: &Client, arguments: &Query, console: &Console)
     };
     if console.is_json() {
         let record = RecordJson::new(&key, &found.value);
-        let version = VersionJson::new(&found.version.unwrap_or_default());
-        return console.document(&FoundJson { record, version });
+        let stamp = StampJson::new(found.version.as_ref(), found.revision);
+        return console.document(&FoundJson { record, stamp });
     }
     console.bytes(&found.value)?;
     // What is piped must be the value and nothing else.
@@ -78,8 +79,8 @@ fn report_deleted(answers: &[(&Bytes, DeleteResponse)], console: &Console) -> Ou
         let keys: Vec<_> = answers
             .iter()
             .map(|(key, answer)| {
-                let version = answer.version.clone().unwrap_or_default();
-                WrittenJson::new(key, &version, answer.durable, answer.existed)
+                let stamp = StampJson::new(answer.version.as_ref(), answer.revision);
+                WrittenJson::new(key, stamp, answer.durable, answer.existed)
             })
             .collect();
         return console.rows(&DeletedJson { deleted, keys: &keys }, &keys);
@@ -129,21 +130,23 @@ async fn read_stdin() -> Result<Bytes, Failure> {
 struct FoundJson<'a> {
     #[serde(flatten)]
     record: RecordJson<'a>,
-    version: VersionJson,
+    #[serde(flatten)]
+    stamp: StampJson,
 }
 
 #[derive(Serialize)]
 struct WrittenJson<'a> {
     #[serde(flatten)]
     key: KeyJson<'a>,
-    version: VersionJson,
+    #[serde(flatten)]
+    stamp: StampJson,
     durable: u32,
     existed: bool,
 }
 
 impl<'a> WrittenJson<'a> {
-    fn new(key: &'a [u8], version: &Version, durable: u32, existed: bool) -> Self {
-        Self { key: KeyJson::new(key), version: VersionJson::new(version), durable, existed }
+    fn new(key: &'a [u8], stamp: StampJson, durable: u32, existed: bool) -> Self {
+        Self { key: KeyJson::new(key), stamp, durable, existed }
     }
 }
 

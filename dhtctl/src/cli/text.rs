@@ -87,8 +87,13 @@ pub(crate) fn timestamp(unix_ms: u64, with_ms: bool) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
+/// Which write it is: a version in eventual mode, in chain mode a revision.
+pub(crate) fn stamp(version: Option<&Version>, revision: u64) -> String {
+    version.map_or_else(|| format!("revision {revision}"), |version| format!("version {}", self::version(version)))
+}
+
 /// A version as people compare it: when it was written, the counter, by whom.
-pub(crate) fn version(version: &Version) -> String {
+fn version(version: &Version) -> String {
     let time = timestamp(version.clock >> 16, true);
     format!("{time}+{}/{}", version.clock & 0xffff, short_hex(&version.peer_id))
 }

@@ -212,19 +212,19 @@ impl KvService for Service {
         }
         *locked(&self.0.last_min_durable) = request.min_durable;
         let existed = locked(&self.0.store).insert(request.key, request.value).is_some();
-        Ok(Response::new(PutResponse { version: version(), durable: request.min_durable.max(1), existed }))
+        Ok(Response::new(PutResponse { version: version(), durable: request.min_durable.max(1), existed, revision: 0 }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {
         self.0.check_read()?;
         let value = locked(&self.0.store).get(&request.into_inner().key).cloned();
         let value = value.ok_or_else(|| refusal(Code::NotFound, "KEY_NOT_FOUND"))?;
-        Ok(Response::new(GetResponse { value, version: version() }))
+        Ok(Response::new(GetResponse { value, version: version(), revision: 0 }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
         let existed = locked(&self.0.store).remove(&request.into_inner().key).is_some();
-        Ok(Response::new(DeleteResponse { version: version(), durable: 1, existed }))
+        Ok(Response::new(DeleteResponse { version: version(), durable: 1, existed, revision: 0 }))
     }
 
     type ExportStream = Messages<ExportResponse>;
@@ -233,7 +233,7 @@ impl KvService for Service {
         self.0.check_read()?;
         let items: Vec<KeyValue> = locked(&self.0.store)
             .iter()
-            .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone(), version: version() })
+            .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone(), version: version(), revision: 0 })
             .collect();
         let slots_total = u32::try_from(items.len().div_ceil(7)).unwrap_or(u32::MAX);
         let page =

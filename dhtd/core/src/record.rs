@@ -1,5 +1,7 @@
 //! What is stored under a key, and how two versions of it are merged.
 
+use std::{fmt, str::FromStr};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
@@ -124,20 +126,42 @@ impl Record {
     }
 }
 
-/// Which of a slot's two kinds of data a storage key belongs to: chain and eventual keyspaces share the slots, but
-/// (slot, mode) is the unit that is copied, compared and dropped.
+/// How a keyspace is replicated. Chain and eventual keyspaces share the slots, but (slot, mode) is the unit that is
+/// copied, compared and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
-pub enum StoredMode {
-    /// Chain mode's applied table.
+pub enum Mode {
+    /// Linearizable, by chain replication; on disk, the applied table.
     Chain = 1,
-    /// Eventual mode.
+    /// Always writable, converging.
     Eventual = 2,
+}
+
+/// Text that names no mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("a mode is `chain` or `eventual`")]
+pub struct BadMode;
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chain => "chain",
+            Self::Eventual => "eventual",
+        })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = BadMode;
+
+    fn from_str(text: &str) -> Result<Self, BadMode> {
+        [Self::Chain, Self::Eventual].into_iter().find(|mode| mode.to_string() == text).ok_or(BadMode)
+    }
 }
 
 /// The storage key `mode | slot | keyspace | key`, so that one (slot, mode) is one contiguous range.
 #[must_use]
-pub fn storage_key(mode: StoredMode, slot: Slot, at: &RecordKey) -> Bytes {
+pub fn storage_key(mode: Mode, slot: Slot, at: &RecordKey) -> Bytes {
     let mut bytes = BytesMut::with_capacity(STORAGE_PREFIX + 4 + at.key.len());
     bytes.put_slice(&slot_prefix(mode, slot));
     bytes.put_u32(at.keyspace.0);
@@ -147,7 +171,7 @@ pub fn storage_key(mode: StoredMode, slot: Slot, at: &RecordKey) -> Bytes {
 
 /// What all storage keys of a (slot, mode) begin with, and no others do.
 #[must_use]
-pub fn slot_prefix(mode: StoredMode, slot: Slot) -> [u8; STORAGE_PREFIX] {
+pub fn slot_prefix(mode: Mode, slot: Slot) -> [u8; STORAGE_PREFIX] {
     let [a, b, c, d] = slot.0.to_be_bytes();
     [mode as u8, a, b, c, d]
 }
@@ -209,9 +233,9 @@ mod tests {
     #[test]
     fn a_slots_keys_are_one_range_and_read_back() {
         let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"\0\xffkey") };
-        let stored = storage_key(StoredMode::Eventual, Slot(513), &at);
-        assert!(stored.starts_with(&slot_prefix(StoredMode::Eventual, Slot(513))));
-        assert!(!stored.starts_with(&slot_prefix(StoredMode::Chain, Slot(513))));
+        let stored = storage_key(Mode::Eventual, Slot(513), &at);
+        assert!(stored.starts_with(&slot_prefix(Mode::Eventual, Slot(513))));
+        assert!(!stored.starts_with(&slot_prefix(Mode::Chain, Slot(513))));
         assert_eq!(parse_storage_key(&stored), Some((Slot(513), at)));
         assert_eq!(parse_storage_key(&Bytes::from_static(b"\x02")), None);
     }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use dht_core::overlay::Routing;
+use dht_core::{overlay::Routing, record::Mode};
 
 use crate::storage::{FsyncPolicy, parse_time};
 
@@ -59,9 +59,9 @@ pub struct RunArgs {
     /// The circle has 2^B slots; chosen when a ring is founded [default: 10, good to about 100 peers].
     #[arg(long, env = "DHTD_SLOT_BITS", value_name = "B")]
     pub slot_bits: Option<u32>,
-    /// How keys are replicated; chosen when a ring is founded.
-    #[arg(long, env = "DHTD_MODE", value_enum, default_value_t = Mode::Eventual)]
-    pub mode: Mode,
+    /// How keys are replicated; chosen when a ring is founded [default: eventual].
+    #[arg(long, env = "DHTD_MODE", value_enum)]
+    pub mode: Option<ModeArg>,
     /// Places of this peer on the circle: more of them make its share more even.
     #[arg(long, env = "DHTD_NODES", default_value_t = 16, value_name = "V")]
     pub nodes: u32,
@@ -101,6 +101,9 @@ pub struct DevArgs {
     /// Copies of each key [default: 3].
     #[arg(long, value_name = "K")]
     pub replicas: Option<usize>,
+    /// How keys are replicated [default: eventual].
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArg>,
     /// Places of each peer on the circle.
     #[arg(long, default_value_t = 16, value_name = "V")]
     pub nodes: u32,
@@ -111,7 +114,9 @@ pub struct DevArgs {
 
 /// How keys are replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
+pub enum ModeArg {
+    /// Linearizable, by chain replication: what is cut off from most of its replicas refuses.
+    Chain,
     /// Always writable, converging, last writer wins.
     Eventual,
 }
@@ -132,6 +137,15 @@ pub enum LogFormat {
     Text,
     /// A JSON object per line.
     Json,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Chain => Self::Chain,
+            ModeArg::Eventual => Self::Eventual,
+        }
+    }
 }
 
 impl From<RoutingArg> for Routing {

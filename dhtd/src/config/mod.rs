@@ -6,11 +6,12 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dht_core::{
     overlay::{MAX_NODES, Ring, Routing},
+    record::Mode,
     ring::SlotBits,
 };
 use thiserror::Error;
 
-pub use args::{Args, Command, DevArgs, LogFormat, RoutingArg, RunArgs};
+pub use args::{Args, Command, DevArgs, LogFormat, ModeArg, RoutingArg, RunArgs};
 
 use crate::storage::FsyncPolicy;
 
@@ -61,6 +62,8 @@ pub struct Founding {
     pub replicas: Option<usize>,
     /// b.
     pub slot_bits: Option<SlotBits>,
+    /// Of the keyspace `default`.
+    pub mode: Option<Mode>,
 }
 
 /// A configuration that makes no sense. Nothing was started.
@@ -92,7 +95,7 @@ pub enum ConfigError {
     #[error("--suspect-after must be at least twice --heartbeat-every")]
     ImpatientDetector,
     /// Founding parameters without a founding.
-    #[error("--replicas and --slot-bits are chosen when a ring is founded: they go with --bootstrap")]
+    #[error("--replicas, --slot-bits and --mode are chosen when a ring is founded: they go with --bootstrap")]
     FoundingWithoutBootstrap,
 }
 
@@ -102,9 +105,11 @@ impl Founding {
     pub fn differs_from(&self, ring: &Ring) -> Option<String> {
         let replicas = self.replicas.filter(|k| *k != ring.replicas);
         let slot_bits = self.slot_bits.filter(|b| *b != ring.slot_bits);
-        match (replicas, slot_bits) {
-            (Some(k), _) => Some(format!("--replicas {k}, but its ring was founded with {}", ring.replicas)),
-            (_, Some(b)) => {
+        let mode = self.mode.filter(|mode| *mode != ring.mode);
+        match (replicas, slot_bits, mode) {
+            (Some(k), ..) => Some(format!("--replicas {k}, but its ring was founded with {}", ring.replicas)),
+            (_, _, Some(mode)) => Some(format!("--mode {mode}, but its ring was founded with {}", ring.mode)),
+            (_, Some(b), _) => {
                 Some(format!("--slot-bits {}, but its ring was founded with {}", b.bits(), ring.slot_bits.bits()))
             }
             _ => None,
@@ -138,7 +143,7 @@ impl TryFrom<RunArgs> for Config {
         }
         let slot_bits = args.slot_bits.map(SlotBits::new).transpose();
         let slot_bits = slot_bits.map_err(|error| ConfigError::BadSlotBits(error.to_string()))?;
-        let founding = Founding { replicas: args.replicas, slot_bits };
+        let founding = Founding { replicas: args.replicas, slot_bits, mode: args.mode.map(Into::into) };
         let seeds: Vec<Arc<str>> = args.join.iter().map(|seed| seed.as_str().into()).collect();
         let start = match (args.bootstrap, args.idle, seeds.is_empty()) {
             (true, ..) => Start::Bootstrap,

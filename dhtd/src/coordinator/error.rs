@@ -1,5 +1,6 @@
 //! Why an operation was not carried out.
 
+use dht_core::replication::chain::Refusal;
 use dhtd_proto::v1;
 use thiserror::Error;
 
@@ -56,6 +57,21 @@ pub enum OperationError {
         /// How many did.
         reached: u32,
     },
+    /// Nobody who could be asked knows who holds the key; nothing has changed.
+    #[error("nobody who can be reached knows who holds slot {slot}; the ring may be changing")]
+    ViewUnknown {
+        /// The slot.
+        slot: u32,
+    },
+    /// Chain mode: why the replicas would not; nothing has changed.
+    #[error("{}", refusal_text(.0))]
+    ChainRefused(Refusal),
+    /// Chain mode: the write may have been carried out, or may still be.
+    #[error("it is not known whether the write was carried out: read the key before writing it again")]
+    OutcomeUnknown,
+    /// An increment of what is no counter, or the like; nothing has changed.
+    #[error("the key holds a value of another type")]
+    WrongType,
     /// The disk or the store of the replica; nothing has changed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -68,6 +84,25 @@ pub enum OperationError {
     /// What another peer said.
     #[error("{}", .0.message)]
     Remote(v1::Failure),
+}
+
+/// What clients are told.
+fn refusal_text(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::WrongView | Refusal::Unavailable => {
+            "most of the key's replicas can't be reached from here, or they are changing".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+impl From<Refusal> for OperationError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::OutcomeUnknown => Self::OutcomeUnknown,
+            other => Self::ChainRefused(other),
+        }
+    }
 }
 
 impl From<ShardError> for OperationError {

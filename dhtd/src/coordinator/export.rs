@@ -2,12 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use dht_core::{overlay::Peer, ring::Slot};
+use dht_core::{
+    overlay::Peer,
+    record::{Mode, RecordKey},
+    replication::chain::{Record, Value},
+    ring::Slot,
+};
 use dhtd_proto::v1;
 use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 
 use super::{Coordinator, OPERATION_TIME, OperationError, RETRY_PAUSE};
-use crate::{driver::shards::Shards, wire};
+use crate::{
+    driver::{chains::TablePart, shards::Shards},
+    wire,
+};
 
 /// One message of a scan.
 pub(crate) type Page = v1::ScanSlotsResponse;
@@ -54,6 +62,9 @@ impl Coordinator {
     /// # Errors
     /// If this peer holds no data yet.
     pub async fn scan_here(&self, slots: Vec<Slot>, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
+        if self.mode()? == Mode::Chain {
+            return self.scan_chains_here(slots, pages).await;
+        }
         let (this, shards) = (self.clone(), self.shards()?.clone());
         let scan = spawn_blocking(move || {
             for slot in slots {
@@ -63,6 +74,28 @@ impl Coordinator {
             Ok(())
         });
         scan.await.unwrap_or(Err(OperationError::Stopping))
+    }
+
+    /// Reads those slots of which this peer is the head: it is the first to know what is committed.
+    async fn scan_chains_here(&self, slots: Vec<Slot>, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
+        let chains = self.chains()?;
+        for slot in slots {
+            // Of a slot that is not served here no page comes: somebody else is asked.
+            let Ok(mut parts) = chains.scan(slot).await else { continue };
+            while let Some(TablePart { records, done, .. }) = parts.recv().await {
+                let items: Vec<v1::KeyValue> = records.into_iter().map(item).collect();
+                let mut chunks: Vec<Vec<v1::KeyValue>> = items.chunks(PAGE_ITEMS).map(<[_]>::to_vec).collect();
+                let last = chunks.pop().unwrap_or_default();
+                let page = |items, slot_done| Page { slot: slot.0, items, slot_done, synced: true };
+                let all = chunks.into_iter().map(|items| page(items, false)).chain([page(last, done)]);
+                for page in all {
+                    if pages.send(page).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn scan(&self, peer: &Peer, slots: Vec<Slot>, pages: mpsc::Sender<Page>) {
@@ -88,6 +121,15 @@ impl Coordinator {
     async fn plan(&self, slots: &[Slot], attempt: usize) -> BTreeMap<dht_core::ring::PeerId, (Peer, Vec<Slot>)> {
         let mut plan: BTreeMap<_, (Peer, Vec<Slot>)> = BTreeMap::new();
         let me = self.me();
+        if let Ok(chains) = self.chains() {
+            for slot in slots {
+                let head = self.head(chains, *slot, attempt > 0).await;
+                if let Some(peer) = head.and_then(|head| self.0.shared.routes.load().peer(head).cloned()) {
+                    plan.entry(peer.id).or_insert_with(|| (peer, Vec::new())).1.push(*slot);
+                }
+            }
+            return plan;
+        }
         for slot in slots {
             let group = self.home(*slot).await.unwrap_or_default();
             let here = group.iter().find(|peer| peer.id == me && self.synced(*slot));
@@ -147,13 +189,21 @@ async fn collect(
     done
 }
 
+fn item((at, record): (RecordKey, Record)) -> v1::KeyValue {
+    let value = match record.value {
+        Value::Bytes(value) => value,
+        Value::Counter(total) => total.to_string().into(),
+    };
+    v1::KeyValue { key: at.key, value, version: None, revision: record.revision }
+}
+
 fn scan_slot(shards: &Arc<Shards>, slot: Slot, synced: bool, pages: &mpsc::Sender<Page>) -> Result<(), OperationError> {
     let (mut items, mut bytes) = (Vec::new(), 0);
     for entry in shards.scan(slot) {
         let (at, record) = entry?;
         let Some(value) = record.value().cloned() else { continue };
         bytes += at.key.len() + value.len();
-        items.push(v1::KeyValue { key: at.key, value, version: Some(wire::version(record.version)) });
+        items.push(v1::KeyValue { key: at.key, value, version: Some(wire::version(record.version)), revision: 0 });
         if bytes >= PAGE_BYTES || items.len() >= PAGE_ITEMS {
             bytes = 0;
             let page = Page { slot: slot.0, items: std::mem::take(&mut items), slot_done: false, synced };

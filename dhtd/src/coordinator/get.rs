@@ -5,13 +5,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
-    record::{Record, RecordKey},
+    record::{Mode, Record, RecordKey},
+    replication::chain::{self, Value},
     ring::Slot,
 };
 use dhtd_proto::v1::{self, peer_call::Call, peer_reply::Reply};
 use tokio::time::sleep;
 
-use super::{Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE};
+use super::{Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE, Stamp};
 use crate::{transport::Lane, wire};
 
 /// A value that was read.
@@ -19,8 +20,8 @@ use crate::{transport::Lane, wire};
 pub struct Read {
     /// The key's value.
     pub value: Bytes,
-    /// The record that holds it.
-    pub record: Record,
+    /// Which write it is of.
+    pub stamp: Stamp,
 }
 
 /// What one replica holds under a key.
@@ -39,6 +40,15 @@ impl Coordinator {
     /// [`OperationError::KeyNotFound`] if there is none; see [`OperationError`] for the rest.
     pub async fn get(&self, key: Bytes) -> Result<Read, OperationError> {
         let at = Self::key(key)?;
+        if self.mode()? == Mode::Chain {
+            return match self.read_chain(at).await? {
+                Some(chain::Record { revision, value: Value::Bytes(value) }) => {
+                    Ok(Read { value, stamp: Stamp::Revision(revision) })
+                }
+                Some(chain::Record { value: Value::Counter(_), .. }) => Err(OperationError::WrongType),
+                None => Err(OperationError::KeyNotFound),
+            };
+        }
         let slot = self.shards()?.slot_of(&at.key);
         let deadline = Instant::now() + OPERATION_TIME;
         loop {
@@ -116,5 +126,5 @@ impl Coordinator {
 fn value_of(record: Option<Record>) -> Result<Read, OperationError> {
     let record = record.ok_or(OperationError::KeyNotFound)?;
     let value = record.value().cloned().ok_or(OperationError::KeyNotFound)?;
-    Ok(Read { value, record })
+    Ok(Read { value, stamp: Stamp::Version(record.version) })
 }

@@ -3,6 +3,7 @@
 //! Any peer coordinates any operation. A write is carried out by one replica, which gives it its version, and pushed
 //! from there to the others; a read is answered by any replica that is synced, or by the newest that the others hold.
 
+mod chain;
 mod commit;
 mod error;
 pub(crate) mod export;
@@ -19,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
-    record::{KeyspaceId, Record, RecordKey},
+    record::{KeyspaceId, Mode, Record, RecordKey, Version},
     ring::{PeerId, Slot},
 };
 
@@ -41,6 +42,33 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { value_bytes: dhtd_proto::MAX_VALUE_BYTES }
+    }
+}
+
+/// Which write a value is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// Eventual mode.
+    Version(Version),
+    /// Chain mode: the number of the write in its slot; 0 if nothing was written.
+    Revision(u64),
+}
+
+/// A client's write was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Which write it is.
+    pub stamp: Stamp,
+    /// Replicas that have it on disk, as far as is known.
+    pub durable: u32,
+    /// The key had a value before.
+    pub existed: bool,
+}
+
+impl From<WriteOutcome> for Written {
+    fn from(outcome: WriteOutcome) -> Self {
+        let WriteOutcome { version, durable, existed } = outcome;
+        Self { stamp: Stamp::Version(version), durable, existed }
     }
 }
 
@@ -87,6 +115,11 @@ impl Coordinator {
         let at = Self::key_in(keyspace, key)?;
         let held = self.read_here(&at)?;
         Ok((at, held))
+    }
+
+    /// How the keyspace is replicated.
+    fn mode(&self) -> Result<Mode, OperationError> {
+        self.0.shared.routes.load().ring.map(|ring| ring.mode).ok_or(OperationError::NotAMember)
     }
 
     fn shards(&self) -> Result<&Arc<Shards>, OperationError> {

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
-    record::{Content, RecordKey},
+    record::{Content, Mode, RecordKey},
+    replication::chain::{Action, Command, Outcome},
 };
 use dhtd_proto::v1::{self, peer_call::Call, peer_reply::Reply};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{
-    Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE,
+    Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE, Stamp, Written,
     commit::{Done, Intent, WriteOutcome, check},
 };
 use crate::{
@@ -25,20 +26,38 @@ impl Coordinator {
     ///
     /// # Errors
     /// See [`OperationError`].
-    pub async fn put(&self, key: Bytes, value: Bytes, min_durable: u32) -> Result<WriteOutcome, OperationError> {
+    pub async fn put(&self, key: Bytes, value: Bytes, min_durable: u32) -> Result<Written, OperationError> {
         let limit = self.0.limits.value_bytes;
         if value.len() > limit {
             return Err(OperationError::ValueTooLarge { bytes: value.len(), limit });
         }
-        self.write(Self::key(key)?, Content::Value(value), min_durable).await
+        let at = Self::key(key)?;
+        match self.mode()? {
+            Mode::Chain => self.write_chain(at, Action::Put(value), min_durable).await,
+            Mode::Eventual => Ok(self.write(at, Content::Value(value), min_durable).await?.into()),
+        }
     }
 
     /// Deletes a key; whether it was there makes no difference but in `existed`.
     ///
     /// # Errors
     /// See [`OperationError`].
-    pub async fn delete(&self, key: Bytes, min_durable: u32) -> Result<WriteOutcome, OperationError> {
-        self.write(Self::key(key)?, Content::Tombstone, min_durable).await
+    pub async fn delete(&self, key: Bytes, min_durable: u32) -> Result<Written, OperationError> {
+        let at = Self::key(key)?;
+        match self.mode()? {
+            Mode::Chain => self.write_chain(at, Action::Delete, min_durable).await,
+            Mode::Eventual => Ok(self.write(at, Content::Tombstone, min_durable).await?.into()),
+        }
+    }
+
+    async fn write_chain(&self, at: RecordKey, action: Action, min_durable: u32) -> Result<Written, OperationError> {
+        let command = Command { at, condition: None, action, request: None };
+        let (outcome, durable) = self.command(command, min_durable).await?;
+        match outcome {
+            Outcome::Done { revision, .. } => Ok(Written { stamp: Stamp::Revision(revision), durable, existed: true }),
+            Outcome::NothingThere => Ok(Written { stamp: Stamp::Revision(0), durable, existed: false }),
+            Outcome::ConditionFailed(_) | Outcome::WrongType | Outcome::Overflow => Err(OperationError::WrongType),
+        }
     }
 
     /// Carries out writes that another peer was asked for. Each is told by its own [`Done`] what became of it; they go

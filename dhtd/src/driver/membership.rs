@@ -77,7 +77,7 @@ impl Membership {
             ring_id: PeerId::new(ring.id.0).to_string(),
             replicas: ring.replicas,
             slot_bits: ring.slot_bits.bits(),
-            mode: "eventual".to_owned(),
+            mode: ring.mode.to_string(),
             departed,
         };
         dir.write_json(StateFile::Ring, &file)
@@ -101,7 +101,8 @@ impl RingFile {
         // A ring id and a peer id are both 16 bytes in hexadecimal digits.
         let id: PeerId = self.ring_id.parse().ok()?;
         let slot_bits = SlotBits::new(self.slot_bits).ok()?;
-        Some(Ring { id: RingId(*id.as_bytes()), replicas: self.replicas.max(1), slot_bits })
+        let mode = self.mode.parse().ok()?;
+        Some(Ring { id: RingId(*id.as_bytes()), replicas: self.replicas.max(1), slot_bits, mode })
     }
 }
 

@@ -1,11 +1,14 @@
 //! The loops that own state machines: they collect inputs, apply them, and carry out outputs.
 //!
 //! - [`control`]: the overlay and replication, on one task.
-//! - [`shards`]: the data, on a thread for each shard.
+//! - [`shards`]: the data of eventual mode, on a thread for each shard.
+//! - [`chains`]: chain mode, on a thread for each group of slots.
 //!
 //! [`Shared`] is what they and the data path have in common. Control and data are apart: the control loop publishes an
 //! immutable picture of the ring, and the data path reads it without waiting for anybody.
 
+pub mod chains;
+pub mod clock;
 pub mod control;
 mod membership;
 pub mod shards;
@@ -17,7 +20,7 @@ use arc_swap::ArcSwap;
 use dht_core::overlay::{Peer, Phase, Routes};
 use tokio::sync::{mpsc, watch};
 
-use self::shards::Shards;
+use self::{chains::Chains, shards::Shards};
 use crate::{
     storage::Engine,
     transport::{Calls, Channels, Exchange, Trouble},
@@ -34,8 +37,12 @@ pub struct Shared {
     pub store: Arc<dyn Engine>,
     /// The data; unset until the peer knows its ring.
     pub shards: OnceLock<Arc<Shards>>,
+    /// The chains; unset until the peer knows its ring, and in a ring without any.
+    pub chains: OnceLock<Arc<Chains>>,
     /// One-way messages to other peers.
     pub exchange: Exchange,
+    /// The same for chain mode's entries and what goes with them: nothing else waits behind them.
+    pub replicate: Exchange,
     /// Calls to other peers.
     pub calls: Calls,
     /// Connections to other peers.
@@ -51,10 +58,12 @@ impl Shared {
         let routes = Arc::new(ArcSwap::from_pointee(Routes::outside(me)));
         let channels = Arc::new(Channels::default());
         Self {
-            exchange: Exchange::new(channels.clone(), routes.clone(), trouble),
+            exchange: Exchange::new(channels.clone(), routes.clone(), trouble.clone()),
+            replicate: Exchange::new(Arc::default(), routes.clone(), trouble),
             calls: Calls::new(channels.clone(), routes.clone()),
             store,
             shards: OnceLock::new(),
+            chains: OnceLock::new(),
             channels,
             routes,
             phase: watch::Sender::new(Phase::Idle),

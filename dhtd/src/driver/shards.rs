@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use dht_core::{
     hlc::Timestamp,
-    record::{Record, RecordKey, StoredMode, parse_storage_key, slot_prefix, storage_key},
+    record::{Mode, Record, RecordKey, parse_storage_key, slot_prefix, storage_key},
     replication::digest::SlotDigest,
     ring::{Id, PeerId, Slot, SlotBits},
 };
@@ -77,7 +77,7 @@ impl Shards {
     /// If the engine can't be read or holds something that is no record.
     pub fn open(engine: Arc<dyn Engine>, syncer: Syncer, bits: SlotBits, me: PeerId) -> Result<Self, EngineError> {
         let table = Arc::new(SlotTable::new(bits));
-        for entry in engine.scan(Table::Records, &[StoredMode::Eventual as u8], None) {
+        for entry in engine.scan(Table::Records, &[Mode::Eventual as u8], None) {
             let (key, value) = entry?;
             let (at, record) = decode(&key, &value)?;
             table.update(bits.slot_of(Id::of_key(&at.key)), |digest| digest.add(&at, &record));
@@ -176,14 +176,14 @@ impl Shards {
     /// # Errors
     /// If the engine can't read it.
     pub fn read(&self, at: &RecordKey) -> Result<Option<Record>, EngineError> {
-        let key = storage_key(StoredMode::Eventual, self.slot_of(&at.key), at);
+        let key = storage_key(Mode::Eventual, self.slot_of(&at.key), at);
         let stored = self.engine.get(Table::Records, &key)?;
         stored.map(|value| Record::decode(&value).map_err(|_| not_a_record("a value"))).transpose()
     }
 
     /// All records of a slot, tombstones included, as of now.
     pub fn scan(&self, slot: Slot) -> impl Iterator<Item = Result<(RecordKey, Record), EngineError>> {
-        let prefix = slot_prefix(StoredMode::Eventual, slot);
+        let prefix = slot_prefix(Mode::Eventual, slot);
         self.engine.scan(Table::Records, &prefix, None).map(|entry| {
             let (key, value) = entry?;
             decode(&key, &value)
@@ -195,12 +195,17 @@ impl Shards {
         self.syncer.ticket()
     }
 
+    /// As [`Shards::ticket`], whatever the fsync policy says.
+    pub fn durable_ticket(&self) -> Ticket {
+        self.syncer.durable_ticket()
+    }
+
     /// Resolves once everything that is visible now is on disk, whatever the fsync policy says.
     ///
     /// # Errors
     /// If it can't be put there.
     pub async fn flush(&self) -> Result<(), EngineError> {
-        self.syncer.durable_ticket().await
+        self.durable_ticket().await
     }
 
     /// Bytes on disk.

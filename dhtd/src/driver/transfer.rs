@@ -1,17 +1,20 @@
-//! Sending a whole slot to another replica.
+//! Sending a whole slot to another peer.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
     record::{Record, RecordKey},
     replication::{digest::SlotDigest, eventual::Digests},
     ring::Slot,
+    view::{Epoch, Position},
 };
 use dhtd_proto::v1::{self, peer_call::Call};
 use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
-use super::{Shared, shards::Shards};
+use super::{Shared, chains::TablePart, shards::Shards};
 use crate::{transport::Lane, wire};
 
 /// Sends all records of the slot and waits until the other peer has them on disk. Returns the digest that the slot had
@@ -59,6 +62,34 @@ fn read_slot(
         drop(batches.blocking_send(batch));
     }
     Ok(())
+}
+
+/// Sends a slot's chain-mode table, as it was after the entry `applied`, to a peer that copies it. If it is cut off, the
+/// other peer uses nothing of it and asks again.
+pub(super) async fn send_table(
+    shared: Arc<Shared>,
+    to: Peer,
+    slot: Slot,
+    epoch: Epoch,
+    applied: Position,
+    parts: mpsc::Receiver<TablePart>,
+) {
+    let Some(channel) = shared.channels.get(&to.address) else { return };
+    let mut client = v1::peer_service_client::PeerServiceClient::new(channel);
+    let routes = shared.routes.load_full();
+    let request = move |part: TablePart| v1::TransferRequest {
+        ring_id: wire::ring_id_bytes(routes.ring.as_ref()),
+        peer_id: Bytes::copy_from_slice(routes.me.id.as_bytes()),
+        slot: slot.0,
+        epoch: Some(wire::chain::epoch(epoch)),
+        applied: Some(wire::chain::position(applied)),
+        records: part.records.iter().map(|(at, record)| wire::chain::record(at, record)).collect(),
+        outcomes: part.outcomes.into_iter().map(wire::chain::recorded).collect(),
+        done: part.done,
+    };
+    if let Err(error) = client.transfer(ReceiverStream::new(parts).map(request)).await {
+        tracing::debug!(%slot, to = %to.address, %error, "transfer was cut off");
+    }
 }
 
 /// What one call holds at most: large enough to share an fsync, small enough to leave room for others. Guesses.

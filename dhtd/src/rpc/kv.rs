@@ -1,14 +1,17 @@
 //! `KvService`.
 
 use dhtd_proto::v1::{
-    DeleteRequest, DeleteResponse, ExportRequest, ExportResponse, GetRequest, GetResponse, PutRequest, PutResponse,
-    kv_service_server::KvService,
+    self, DeleteRequest, DeleteResponse, ExportRequest, ExportResponse, GetRequest, GetResponse, PutRequest,
+    PutResponse, kv_service_server::KvService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use crate::{coordinator::Coordinator, wire};
+use crate::{
+    coordinator::{Coordinator, Stamp},
+    wire,
+};
 
 /// Serves `KvService`.
 pub struct KvApi(pub Coordinator);
@@ -20,21 +23,22 @@ impl KvService for KvApi {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let PutRequest { key, value, min_durable } = request.into_inner();
         let done = self.0.put(key, value, min_durable).await?;
-        let version = Some(wire::version(done.version));
-        Ok(Response::new(PutResponse { version, durable: done.durable, existed: done.existed }))
+        let (version, revision) = stamp(done.stamp);
+        Ok(Response::new(PutResponse { version, durable: done.durable, existed: done.existed, revision }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let GetRequest { key } = request.into_inner();
         let read = self.0.get(key).await?;
-        Ok(Response::new(GetResponse { version: Some(wire::version(read.record.version)), value: read.value }))
+        let (version, revision) = stamp(read.stamp);
+        Ok(Response::new(GetResponse { version, value: read.value, revision }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
         let DeleteRequest { key, min_durable } = request.into_inner();
         let done = self.0.delete(key, min_durable).await?;
-        let version = Some(wire::version(done.version));
-        Ok(Response::new(DeleteResponse { version, durable: done.durable, existed: done.existed }))
+        let (version, revision) = stamp(done.stamp);
+        Ok(Response::new(DeleteResponse { version, durable: done.durable, existed: done.existed, revision }))
     }
 
     type ExportStream = Items;
@@ -50,5 +54,12 @@ impl KvService for KvApi {
         });
         let pages = ReceiverStream::new(receiver).map(Ok);
         Ok(Response::new(Box::pin(pages.chain(ReceiverStream::new(ended)))))
+    }
+}
+
+fn stamp(stamp: Stamp) -> (Option<v1::Version>, u64) {
+    match stamp {
+        Stamp::Version(version) => (Some(wire::version(version)), 0),
+        Stamp::Revision(revision) => (None, revision),
     }
 }

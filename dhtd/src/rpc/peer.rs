@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use dht_core::{overlay::Body, ring::Slot};
+use dht_core::{overlay::Body, replication::chain::Snapshot, ring::Slot};
 use dhtd_proto::{
     PROTOCOL_VERSION,
     v1::{
         self, CallRequest, ExchangeRequest, ExchangeResponse, PeerCall, PeerReply, ScanSlotsRequest, ScanSlotsResponse,
-        TestifyRequest, TestifyResponse, peer_call::Call, peer_reply::Reply, peer_service_server::PeerService,
+        TestifyRequest, TestifyResponse, TransferRequest, TransferResponse, peer_call::Call, peer_reply::Reply,
+        peer_service_server::PeerService,
     },
 };
 use tokio::{sync::mpsc, task::coop::consume_budget};
@@ -67,6 +68,31 @@ impl PeerService for PeerApi {
         Ok(Response::new(replies))
     }
 
+    async fn transfer(
+        &self,
+        request: Request<Streaming<TransferRequest>>,
+    ) -> Result<Response<TransferResponse>, Status> {
+        let mut parts = request.into_inner();
+        let mut snapshot = Snapshot::default();
+        while let Some(part) = parts.message().await? {
+            check_ring(&self.shared, &part.ring_id)?;
+            let from = wire::peer_id(&part.peer_id)?;
+            snapshot.epoch = wire::chain::decode_epoch(part.epoch.unwrap_or_default())?;
+            snapshot.applied = wire::chain::decode_position(part.applied.unwrap_or_default())?;
+            for record in part.records {
+                snapshot.records.push(wire::chain::decode_record(record)?);
+            }
+            for outcome in part.outcomes {
+                snapshot.recorded.push(wire::chain::decode_recorded(outcome)?);
+            }
+            if let Some(chains) = self.shared.chains.get().filter(|_| part.done) {
+                chains.snapshot(from, Slot(part.slot), snapshot).await;
+                break;
+            }
+        }
+        Ok(Response::new(TransferResponse {}))
+    }
+
     type ScanSlotsStream = Pages;
 
     async fn scan_slots(&self, request: Request<ScanSlotsRequest>) -> Result<Response<Pages>, Status> {
@@ -111,10 +137,18 @@ impl PeerApi {
             // Who is in no ring may ask for the way in, and whether somebody is there.
             let welcome = match &body {
                 PeerBody::Overlay(message) => matches!(message.body, Body::Find(_) | Body::Ping { .. }),
-                PeerBody::Replication(_) => false,
+                PeerBody::Replication(_) | PeerBody::Chain(..) => false,
             };
-            if !stranger || welcome {
-                self.control.send(Command::Message(sender.id, body)).await;
+            if stranger && !welcome {
+                continue;
+            }
+            match (body, self.shared.chains.get()) {
+                (PeerBody::Chain(group, message), Some(chains)) => chains.message(group, sender.id, message).await,
+                (PeerBody::Chain(..), None) => {}
+                (PeerBody::Overlay(message), _) => self.control.send(Command::Overlay(message)).await,
+                (PeerBody::Replication(message), _) => {
+                    self.control.send(Command::Replication(sender.id, message)).await;
+                }
             }
         }
         Ok(())
@@ -158,6 +192,18 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
             Some(Call::Push(push)) => by_kind.pushes.push((tag, push)),
             Some(Call::Write(write)) => by_kind.writes.push((tag, write)),
             Some(Call::Read(read)) => by_kind.reads.push((tag, read)),
+            Some(Call::ChainWrite(call)) => {
+                let replies = replies.clone();
+                coordinator.write_chain_for_peer(call, move |answer| reply(&replies, tag, answer)).await;
+            }
+            Some(Call::ChainRead(call)) => {
+                let replies = replies.clone();
+                coordinator.read_chain_for_peer(call, move |answer| reply(&replies, tag, answer)).await;
+            }
+            Some(Call::View(call)) => {
+                let view = coordinator.view_for_peer(Slot(call.slot));
+                reply(replies, tag, view.map_or_else(|error| Reply::Failure(error.into()), Reply::View));
+            }
             None => {
                 let nothing = OperationError::from(Malformed("a call that asks for nothing"));
                 reply(replies, tag, Reply::Failure(nothing.into()));

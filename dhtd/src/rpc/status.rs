@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use dht_core::overlay::LookupFailed;
+use dht_core::{overlay::LookupFailed, replication::chain::Refusal};
 use dhtd_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -113,6 +113,15 @@ fn verdict(error: &OperationError) -> Verdict {
         OperationError::Engine(EngineError::Io { .. } | EngineError::InUse | EngineError::Invalid { .. }) => {
             Verdict(Code::Internal, "STORE_FAILED")
         }
+        OperationError::ViewUnknown { .. } => Verdict(Code::Unavailable, "VIEW_UNKNOWN"),
+        OperationError::ChainRefused(Refusal::TooFewInSync) => Verdict(Code::Unavailable, "TOO_FEW_IN_SYNC"),
+        OperationError::ChainRefused(Refusal::Busy) => Verdict(Code::ResourceExhausted, "TOO_MANY_WRITES"),
+        OperationError::ChainRefused(Refusal::TooOld(_)) => Verdict(Code::FailedPrecondition, "REQUEST_TOO_OLD"),
+        OperationError::ChainRefused(Refusal::WrongView | Refusal::Unavailable | Refusal::OutcomeUnknown) => {
+            Verdict(Code::Unavailable, "NO_QUORUM")
+        }
+        OperationError::OutcomeUnknown => Verdict(Code::Unavailable, "OUTCOME_UNKNOWN"),
+        OperationError::WrongType => Verdict(Code::FailedPrecondition, "WRONG_TYPE"),
         OperationError::Malformed(_) => Verdict(Code::InvalidArgument, "MALFORMED_MESSAGE"),
         OperationError::Stopping => Verdict(Code::Unavailable, "STOPPING"),
         OperationError::Remote(_) => Verdict(Code::Unknown, "REMOTE"),

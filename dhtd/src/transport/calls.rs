@@ -219,7 +219,18 @@ fn size_of_call(call: &Call) -> usize {
         Call::Push(push) => push.records.iter().map(size_of_record).sum(),
         Call::Write(write) => write.key.len() + write.value.as_ref().map_or(0, |v| v.len()) + 32,
         Call::Read(read) => read.key.len() + 32,
+        Call::ChainWrite(write) => size_of_command(write.command.as_ref()),
+        Call::ChainRead(read) => read.key.len() + 32,
+        Call::View(_) => 32,
     }
+}
+
+fn size_of_command(command: Option<&v1::Command>) -> usize {
+    let value = command.and_then(|command| match &command.action {
+        Some(v1::command::Action::Put(value)) => Some(value.len()),
+        _ => None,
+    });
+    command.map_or(0, |command| command.key.len()) + value.unwrap_or(0) + 64
 }
 
 fn size_of_record(record: &v1::StoredRecord) -> usize {

@@ -13,6 +13,7 @@ use dht_core::{
     ring::PeerId,
 };
 use dhtd_proto::{PROTOCOL_VERSION, v1};
+use prost::Message as _;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
@@ -109,8 +110,7 @@ impl Postman {
                         return;
                     }
                     peer = letters.iter().rev().find_map(|letter| letter.receiver.as_ref().map(|peer| peer.id));
-                    let request = self.request(&mut letters);
-                    self.deliver(&mut stream, request).await.err()
+                    self.deliver_all(&mut stream, &mut letters).await.err()
                 }
             };
             if let Some(status) = failure {
@@ -119,6 +119,15 @@ impl Postman {
                 sleep(PAUSE).await;
             }
         }
+    }
+
+    async fn deliver_all(&self, stream: &mut Option<Stream>, letters: &mut Vec<Letter>) -> Result<(), Status> {
+        let mut letters = letters.drain(..).peekable();
+        while letters.peek().is_some() {
+            let request = self.request(&mut letters);
+            self.deliver(stream, request).await?;
+        }
+        Ok(())
     }
 
     /// Puts a request into the stream, which is opened if need be. That it was put there does not mean that it arrives.
@@ -149,22 +158,30 @@ impl Postman {
         Some(Stream { requests, end })
     }
 
-    fn request(&self, letters: &mut Vec<Letter>) -> v1::ExchangeRequest {
+    /// As many letters as fit into one request.
+    fn request(&self, letters: &mut impl Iterator<Item = Letter>) -> v1::ExchangeRequest {
         let routes = self.routes.load();
-        // The newest description of this peer: a message may name nodes that have only just joined.
-        let overlay = letters.iter().rev().find_map(|letter| match &letter.body {
-            PeerBody::Overlay(message) => Some(&message.sender),
-            PeerBody::Replication(_) => None,
-        });
-        let sender = wire::peer(overlay.unwrap_or(&routes.me));
-        let receiver = letters.iter().rev().find_map(|letter| letter.receiver.as_ref());
-        let receiver_id = receiver.map_or_else(Bytes::new, |peer| Bytes::copy_from_slice(peer.id.as_bytes()));
+        let (mut sender, mut receiver, mut bytes) = (None, None, 0);
+        let mut messages = Vec::new();
+        while bytes < REQUEST_BYTES
+            && let Some(letter) = letters.next()
+        {
+            let message = wire::encode(&letter.body, letter.receiver.as_ref());
+            bytes += message.encoded_len();
+            messages.push(message);
+            // The newest description of this peer: a message may name nodes that have only just joined.
+            if let PeerBody::Overlay(message) = letter.body {
+                sender = Some(message.sender);
+            }
+            receiver = letter.receiver.or(receiver);
+        }
+        let receiver_id = receiver.map_or_else(Bytes::new, |peer: Peer| Bytes::copy_from_slice(peer.id.as_bytes()));
         v1::ExchangeRequest {
             protocol_version: PROTOCOL_VERSION,
             ring_id: wire::ring_id_bytes(routes.ring.as_ref()),
             receiver_id,
-            sender: Some(sender),
-            messages: letters.drain(..).map(|letter| wire::encode(&letter.body, letter.receiver.as_ref())).collect(),
+            sender: Some(wire::peer(sender.as_ref().unwrap_or(&routes.me))),
+            messages,
         }
     }
 }
@@ -178,10 +195,13 @@ async fn ended(stream: &mut Option<Stream>) -> Status {
 }
 
 /// Messages that may wait for an address; a peer in trouble is told the newest by the next rounds anyway. A guess.
-const OUTBOX: usize = 1024;
+const OUTBOX: usize = 4096;
 
 /// Messages in one request at most.
 const BATCH: usize = 256;
+
+/// No message is added to a request of so many bytes: well below gRPC's customary 4 MiB, unless the last one is larger.
+const REQUEST_BYTES: usize = 512 << 10;
 
 /// After this the stream counts as stuck and is made anew. A guess.
 const DELIVERY_TIME_OUT: Duration = Duration::from_secs(1);

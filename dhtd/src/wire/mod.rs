@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dht_core::{
     hlc::Timestamp,
     overlay::{MAX_NODES, Node, Peer, Ring, RingId},
-    record::{Content, KeyspaceId, Record, RecordKey, Version},
+    record::{Content, KeyspaceId, Mode, Record, RecordKey, Version},
     ring::{PeerId, SlotBits},
 };
 use dhtd_proto::v1;
@@ -27,6 +27,8 @@ pub enum PeerBody {
     Overlay(dht_core::overlay::Message),
     /// Eventual replication's.
     Replication(dht_core::replication::eventual::Message),
+    /// Chain mode's, and which group of slots it is about.
+    Chain(u32, dht_core::replication::chain::Message),
 }
 
 /// A message from another peer that makes no sense: a bug there, or not a dhtd peer at all. Nothing has changed.
@@ -40,6 +42,10 @@ pub fn encode(body: &PeerBody, receiver: Option<&Peer>) -> v1::PeerMessage {
     match body {
         PeerBody::Overlay(message) => overlay::encode(message, receiver),
         PeerBody::Replication(message) => replication::encode(message),
+        PeerBody::Chain(group, message) => {
+            let body = v1::peer_message::Body::Chain(chain::message(*group, message));
+            v1::PeerMessage { peers: Vec::new(), body: Some(body) }
+        }
     }
 }
 
@@ -52,6 +58,9 @@ pub fn decode(sender: &Peer, message: v1::PeerMessage) -> Result<PeerBody, Malfo
     match message.body {
         Some(Body::Compare(_) | Body::Compared(_) | Body::Pushed(_)) => {
             replication::decode(message).map(PeerBody::Replication)
+        }
+        Some(Body::Chain(message)) => {
+            chain::decode_message(message).map(|(group, message)| PeerBody::Chain(group, message))
         }
         _ => overlay::decode(sender, message).map(PeerBody::Overlay),
     }
@@ -125,7 +134,12 @@ pub fn decode_ring(ring: &v1::Ring) -> Result<Ring, Malformed> {
     if replicas == 0 {
         return Err(Malformed("a ring with no replicas"));
     }
-    Ok(Ring { id, replicas, slot_bits })
+    let mode = match ring.mode() {
+        v1::Mode::Chain => Mode::Chain,
+        v1::Mode::Eventual => Mode::Eventual,
+        v1::Mode::Unspecified => return Err(Malformed("a ring without a mode")),
+    };
+    Ok(Ring { id, replicas, slot_bits, mode })
 }
 
 /// A version as clients and peers see it.

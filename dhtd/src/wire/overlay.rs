@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dht_core::{
     overlay::{Body, Find, FindId, Found, Home, Hop, HopReason, Message, Node, OpId, Peer, Purpose, Ring},
+    record::Mode,
     ring::Id,
 };
 use dhtd_proto::v1::{self, peer_message as pb};
@@ -39,7 +40,11 @@ pub fn public_ring(ring: &Ring) -> v1::Ring {
         id: Bytes::copy_from_slice(&ring.id.0),
         replicas: u32::try_from(ring.replicas).unwrap_or(u32::MAX),
         slot_bits: ring.slot_bits.bits(),
-        mode: v1::Mode::Eventual.into(),
+        mode: match ring.mode {
+            Mode::Chain => v1::Mode::Chain,
+            Mode::Eventual => v1::Mode::Eventual,
+        }
+        .into(),
     }
 }
 
@@ -126,7 +131,7 @@ fn decode_body(body: pb::Body, peers: &[Peer]) -> Result<Body, Malformed> {
             Body::Home(homes.homes.into_iter().map(|home| decode_home(home, peers)).collect::<Result<_, _>>()?)
         }
         pb::Body::Gone(_) => Body::Gone,
-        pb::Body::Compare(_) | pb::Body::Compared(_) | pb::Body::Pushed(_) => {
+        pb::Body::Compare(_) | pb::Body::Compared(_) | pb::Body::Pushed(_) | pb::Body::Chain(_) => {
             return Err(Malformed("not a message of the overlay"));
         }
     })
@@ -278,7 +283,7 @@ mod tests {
             Hop { node: c, reason: HopReason::Finger(159), round_trip_us: 70 },
         ];
         let home = Home { after: c.id, owner: a, group: vec![peer(1).id, peer(3).id] };
-        let ring = Ring { id: RingId([9; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT };
+        let ring = Ring { id: RingId([9; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT, mode: Mode::Chain };
         let (asker, target) = (peer(2), Id::of_key(b"k"));
         let find = Find { id, asker, target, purpose: Purpose::Predecessor, hops: hops.clone(), timeouts: 1 };
         let (node, successors) = (a, vec![b, c]);

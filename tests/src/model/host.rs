@@ -11,6 +11,7 @@ use dht_core::overlay::{
 };
 use dht_core::{
     Rules,
+    record::Mode,
     ring::{PeerId, SlotBits},
 };
 
@@ -103,7 +104,7 @@ fn config() -> Config {
 }
 
 fn ring() -> Ring {
-    Ring { id: RingId([1; 16]), replicas: 1, slot_bits: SlotBits::DEFAULT }
+    Ring { id: RingId([1; 16]), replicas: 1, slot_bits: SlotBits::DEFAULT, mode: Mode::Eventual }
 }
 
 /// Where the peer is.

@@ -10,6 +10,7 @@ use std::{
 use dht_core::{
     Rules,
     overlay::{Circle, Config, Input, Peer, Phase, Ring, RingId, State, invariant::Census},
+    record::Mode,
     ring::{Id, PeerId, Slot, SlotBits},
     view::{Epoch, View},
 };
@@ -176,7 +177,8 @@ impl World {
 
     pub(super) fn new_ring(&mut self) -> Ring {
         let (replicas, slot_bits) = (self.config.replicas, self.config.slot_bits);
-        Ring { id: RingId(self.random.random()), replicas, slot_bits }
+        let mode = if self.config.chains.is_some() { Mode::Chain } else { Mode::Eventual };
+        Ring { id: RingId(self.random.random()), replicas, slot_bits, mode }
     }
 
     /// From here on this copy of a world goes its own way.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::record::Mode;
 use crate::{
     Rules,
     overlay::{Circle, Config, Ring, RingId, Timer, interface::Input},
@@ -14,7 +15,7 @@ fn described(place: u8, nodes: u32) -> Peer {
 
 fn states(places: std::ops::Range<u8>, nodes: u32, windings: usize) -> Vec<State> {
     let circle = Circle::winding(places.clone().map(|place| described(place, nodes)), windings);
-    let ring = Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT };
+    let ring = Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT, mode: Mode::Eventual };
     let state = |place| {
         State::settled(Config::default(), Rules::ALL, &circle, described(place, nodes).id, ring, u64::from(place)).0
     };

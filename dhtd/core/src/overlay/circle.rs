@@ -158,7 +158,12 @@ mod tests {
     }
 
     fn census(circle: &Circle) -> Census {
-        let ring = Ring { id: crate::overlay::RingId([0; 16]), replicas: 3, slot_bits: crate::ring::SlotBits::DEFAULT };
+        let ring = Ring {
+            id: crate::overlay::RingId([0; 16]),
+            replicas: 3,
+            slot_bits: crate::ring::SlotBits::DEFAULT,
+            mode: crate::record::Mode::Eventual,
+        };
         let mut census = Census::default();
         for peer in circle.peers.keys() {
             let (state, _) = State::settled(Config::default(), Rules::ALL, circle, *peer, ring, 1);

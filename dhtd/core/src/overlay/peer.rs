@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::ring::{Id, PeerId, SlotBits};
+use crate::{
+    record::Mode,
+    ring::{Id, PeerId, SlotBits},
+};
 
 /// One `dhtd` process as others describe it. Of two descriptions the one of the later incarnation holds; within an
 /// incarnation `nodes` only grows and `leaving` only becomes true.
@@ -52,6 +55,8 @@ pub struct Ring {
     pub replicas: usize,
     /// b: the circle is divided into 2^b slots.
     pub slot_bits: SlotBits,
+    /// How the keyspace `default` is replicated.
+    pub mode: Mode,
 }
 
 /// How often a node index may be claimed: more than any peer hosts, few enough that nobody's memory suffers.

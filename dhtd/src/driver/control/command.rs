@@ -10,13 +10,15 @@ use dht_core::{
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{driver::shards::Shards, storage::EngineError, wire::PeerBody};
+use crate::{driver::shards::Shards, storage::EngineError};
 
 /// What the control loop is asked.
 #[allow(clippy::large_enum_variant, reason = "most commands are messages, the large variant")]
 pub enum Command {
-    /// A message has arrived.
-    Message(PeerId, PeerBody),
+    /// A message of the overlay has arrived.
+    Overlay(overlay::Message),
+    /// A message of eventual replication has arrived.
+    Replication(PeerId, eventual::Message),
     /// Look up who owns an identifier.
     Lookup(Id, oneshot::Sender<Result<Lookup, LookupFailed>>),
     /// Found a ring.

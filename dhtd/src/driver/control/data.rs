@@ -5,12 +5,13 @@ use std::sync::Arc;
 use dht_core::{
     Rules,
     overlay::Ring,
+    record::Mode,
     replication::eventual::{self, Memory},
 };
 
 use super::{Command, Control, Timer, Waiter};
 use crate::{
-    driver::{shards::Shards, transfer},
+    driver::{chains::Chains, shards::Shards, transfer},
     wire::PeerBody,
 };
 
@@ -28,8 +29,16 @@ impl Control {
             Ok((shards, memory)) => {
                 let memory = if founds { Memory::founder(ring.slot_bits.iter()) } else { memory };
                 remember(&shards, &memory);
-                drop(self.shared.shards.set(Arc::new(shards)));
+                let shards = Arc::new(shards);
+                drop(self.shared.shards.set(shards.clone()));
                 let routes = Arc::new(self.overlay.routes());
+                if ring.mode == Mode::Chain {
+                    self.shared.routes.store(routes.clone());
+                    match Chains::open(&self.shared, &self.handle, &shards, ring.slot_bits, founds) {
+                        Ok(chains) => drop(self.shared.chains.set(Arc::new(chains))),
+                        Err(error) => return tracing::error!(error = %error.chain(), "cannot open the chains"),
+                    }
+                }
                 let (config, expected) = (self.replication_config.clone(), self.expected_peers);
                 let mut replication = eventual::State::new(config, Rules::ALL, routes, expected, memory);
                 let outputs = replication.start(self.started.elapsed());

@@ -60,7 +60,8 @@ impl Control {
 
     fn slots_held(&self) -> usize {
         let held = self.replication.as_ref().zip(self.shared.shards.get());
-        held.map_or(0, |(replication, shards)| replication.held(&**shards.table()))
+        let eventual = held.map_or(0, |(replication, shards)| replication.held(&**shards.table()));
+        eventual + self.shared.chains.get().map_or(0, |chains| chains.held())
     }
 }
 

@@ -124,10 +124,8 @@ impl Control {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Message(_, PeerBody::Overlay(message)) => self.overlay(overlay::Input::Message(message)),
-            Command::Message(from, PeerBody::Replication(message)) => {
-                self.replication(eventual::Input::Message(from, message));
-            }
+            Command::Overlay(message) => self.overlay(overlay::Input::Message(message)),
+            Command::Replication(from, message) => self.replication(eventual::Input::Message(from, message)),
             Command::Lookup(target, reply) => self.lookup(target, Waiter::Asker(reply)),
             Command::Found(ring) => {
                 self.know_ring(ring, true);

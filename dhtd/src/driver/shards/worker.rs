@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use dht_core::{
     hlc::{Clock, Timestamp},
-    record::{Record, RecordKey, StoredMode, Version, slot_prefix, storage_key},
+    record::{Mode, Record, RecordKey, Version, slot_prefix, storage_key},
     replication::{digest::SlotDigest, eventual::Digests},
     ring::{PeerId, Slot},
 };
@@ -95,7 +95,7 @@ impl Worker {
     }
 
     fn write(&mut self, slot: Slot, at: RecordKey, content: Change, group: &mut Group) -> Result<Written, EngineError> {
-        let key = storage_key(StoredMode::Eventual, slot, &at);
+        let key = storage_key(Mode::Eventual, slot, &at);
         let old = self.current(&key, group)?;
         if let Some(old) = &old {
             self.clock.observe(old.version.time);
@@ -109,7 +109,7 @@ impl Worker {
 
     fn merge(&mut self, slot: Slot, at: RecordKey, record: Record, group: &mut Group) -> Result<(), EngineError> {
         self.clock.observe(record.version.time);
-        let key = storage_key(StoredMode::Eventual, slot, &at);
+        let key = storage_key(Mode::Eventual, slot, &at);
         let old = self.current(&key, group)?;
         if record.merges_into(old.as_ref(), self.table.horizon(slot)) {
             group.put(slot, at, key, old, record);
@@ -149,7 +149,7 @@ impl Worker {
         if !self.table.digest(slot).same(&digest) {
             return Ok(false);
         }
-        self.engine.delete_range(Table::Records, &slot_prefix(StoredMode::Eventual, slot))?;
+        self.engine.delete_range(Table::Records, &slot_prefix(Mode::Eventual, slot))?;
         self.table.update(slot, |digest| *digest = SlotDigest::default());
         Ok(true)
     }
@@ -164,7 +164,7 @@ impl Worker {
         let mut batch = Batch::new();
         batch.put(Table::Meta, horizon_key(slot), horizon.to_bits().to_be_bytes().to_vec());
         let mut forgotten = Vec::new();
-        for entry in self.engine.scan(Table::Records, &slot_prefix(StoredMode::Eventual, slot), None) {
+        for entry in self.engine.scan(Table::Records, &slot_prefix(Mode::Eventual, slot), None) {
             let (key, value) = entry?;
             let (at, record) = super::decode(&key, &value)?;
             if record.is_forgotten(horizon) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dhtd_proto::v1::{
     self, CallRequest, CallResponse, DeleteRequest, DeleteResponse, ExchangeRequest, ExchangeResponse, ExportRequest,
     ExportResponse, GetRequest, GetResponse, PeerReply, PutRequest, PutResponse, ScanSlotsRequest, ScanSlotsResponse,
-    TestifyRequest, TestifyResponse,
+    TestifyRequest, TestifyResponse, TransferRequest, TransferResponse,
     kv_service_server::{KvService, KvServiceServer},
     peer_call::Call,
     peer_reply::Reply,
@@ -111,7 +111,10 @@ fn reply(call: Option<Call>) -> Reply {
             let record = v1::StoredRecord { keyspace, key, version: version(), value };
             Reply::Read(v1::ReadReply { record: Some(record), synced: true })
         }
-        Some(Call::Push(_)) | None => Reply::Push(v1::PushReply {}),
+        // What is not measured.
+        Some(Call::Push(_) | Call::ChainWrite(_) | Call::ChainRead(_) | Call::View(_)) | None => {
+            Reply::Push(v1::PushReply {})
+        }
     }
 }
 
@@ -121,11 +124,11 @@ type Items<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Stat
 impl KvService for Nothing {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let durable = request.into_inner().min_durable;
-        Ok(Response::new(PutResponse { version: version(), durable, existed: true }))
+        Ok(Response::new(PutResponse { version: version(), durable, existed: true, revision: 0 }))
     }
 
     async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        Ok(Response::new(GetResponse { version: version(), value: Bytes::from_static(&VALUE) }))
+        Ok(Response::new(GetResponse { version: version(), value: Bytes::from_static(&VALUE), revision: 0 }))
     }
 
     async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
@@ -158,6 +161,10 @@ impl PeerService for Nothing {
     }
 
     async fn testify(&self, _: Request<TestifyRequest>) -> Result<Response<TestifyResponse>, Status> {
+        Err(Status::unimplemented("it is not measured"))
+    }
+
+    async fn transfer(&self, _: Request<Streaming<TransferRequest>>) -> Result<Response<TransferResponse>, Status> {
         Err(Status::unimplemented("it is not measured"))
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use dht_core::{
     hlc::{Clock, Timestamp},
-    record::{Content, Record, RecordKey, StoredMode, Version, parse_storage_key, slot_prefix, storage_key},
+    record::{Content, Mode, Record, RecordKey, Version, parse_storage_key, slot_prefix, storage_key},
     replication::{
         digest::SlotDigest,
         eventual::{Digests, Memory, Note},
@@ -39,7 +39,7 @@ impl Store {
 
     pub(super) fn crash(&mut self, kept: usize) {
         self.engine.crash(kept);
-        let entries = self.engine.scan(Table::Records, &[StoredMode::Eventual as u8], None);
+        let entries = self.engine.scan(Table::Records, &[Mode::Eventual as u8], None);
         let mut digests: BTreeMap<Slot, SlotDigest> = BTreeMap::new();
         for (slot, at, record) in entries.map(decoded) {
             digests.entry(slot).or_default().add(&at, &record);
@@ -58,14 +58,14 @@ impl Store {
     /// What is stored under a key, tombstones included.
     #[must_use]
     pub fn read(&self, at: &RecordKey) -> Option<Record> {
-        let key = storage_key(StoredMode::Eventual, self.slot_of(&at.key), at);
+        let key = storage_key(Mode::Eventual, self.slot_of(&at.key), at);
         let stored = self.engine.get(Table::Records, &key).expect(HEALTHY);
         stored.map(|value| Record::decode(&value).expect("it was written here"))
     }
 
     /// All records of a slot.
     pub fn scan(&self, slot: Slot) -> impl Iterator<Item = (RecordKey, Record)> {
-        let entries = self.engine.scan(Table::Records, &slot_prefix(StoredMode::Eventual, slot), None);
+        let entries = self.engine.scan(Table::Records, &slot_prefix(Mode::Eventual, slot), None);
         entries.map(decoded).map(|(_, at, record)| (at, record))
     }
 
@@ -95,7 +95,7 @@ impl Store {
     /// Deletes all records of a slot if it still has this digest.
     pub(super) fn drop_slot(&mut self, slot: Slot, digest: SlotDigest) {
         if self.digest(slot).same(&digest) {
-            let prefix = slot_prefix(StoredMode::Eventual, slot);
+            let prefix = slot_prefix(Mode::Eventual, slot);
             self.engine.delete_range(Table::Records, &prefix).expect(HEALTHY);
             self.digests.remove(&slot);
         }
@@ -107,7 +107,7 @@ impl Store {
         let mut batch = Batch::new();
         batch.put(Table::Meta, meta_key(HORIZON, slot), horizon.to_bits().to_be_bytes().to_vec());
         for (at, record) in forgotten {
-            batch.delete(Table::Records, storage_key(StoredMode::Eventual, slot, &at));
+            batch.delete(Table::Records, storage_key(Mode::Eventual, slot, &at));
             self.digests.entry(slot).or_default().remove(&at, &record);
         }
         self.engine.put_batch(batch).expect(HEALTHY);
@@ -145,7 +145,7 @@ impl Store {
     fn put(&mut self, at: &RecordKey, old: Option<Record>, new: &Record) {
         let slot = self.slot_of(&at.key);
         let mut batch = Batch::new();
-        batch.put(Table::Records, storage_key(StoredMode::Eventual, slot, at), new.encode());
+        batch.put(Table::Records, storage_key(Mode::Eventual, slot, at), new.encode());
         self.engine.put_batch(batch).expect(HEALTHY);
         let digest = self.digests.entry(slot).or_default();
         if let Some(old) = old {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::hlc::Timestamp;
 use crate::overlay::{Home, Node, Peer, Ring, RingId};
+use crate::record::Mode;
 use crate::ring::{Id, SlotBits};
 
 const SLOT: Slot = Slot(0);
@@ -17,7 +18,12 @@ fn id(name: u8) -> PeerId {
 
 /// Peer `me` as it sees a ring of peers 1 to 5 whose slots all belong to `group`.
 fn routes(me: u8, group: &[u8]) -> Arc<Routes> {
-    let ring = Ring { id: RingId([7; 16]), replicas: 3, slot_bits: SlotBits::new(1).expect("one bit is fine") };
+    let ring = Ring {
+        id: RingId([7; 16]),
+        replicas: 3,
+        slot_bits: SlotBits::new(1).expect("one bit is fine"),
+        mode: Mode::Eventual,
+    };
     let owner = Node::of(id(group[0]), 0);
     let home = Home { after: owner.id, owner, group: group.iter().map(|name| id(*name)).collect() };
     let others = (1..=5).filter(|name| *name != me).map(peer);

@@ -1,0 +1,289 @@
+//! Operations in chain mode: find the slot's view, go to its head, or for reads to any member.
+//!
+//! Views are cached: whoever goes by an old one is told the newer one with the refusal. What was not carried out is
+//! tried again while the client waits; what may have been is not, unless the command names itself.
+
+use std::time::{Duration, Instant};
+
+use dht_core::{
+    record::RecordKey,
+    replication::chain::{Command, Outcome, Record, Refusal},
+    ring::{PeerId, Slot},
+    view::{Epoch, View},
+};
+use dhtd_proto::v1::{self, chain_read_reply, chain_write_reply, peer_call::Call, peer_reply::Reply};
+use rand::seq::SliceRandom;
+use tokio::{sync::oneshot, time::sleep};
+
+use super::{Coordinator, OPERATION_TIME, OperationError};
+use crate::{
+    driver::chains::{Chains, ReadDone, WriteDone},
+    transport::{CallError, Lane},
+    wire::chain as wire,
+};
+
+/// What came of sending a request to one peer.
+enum Attempt<T> {
+    Done(T),
+    /// Nothing was done.
+    Refused(Refusal),
+    /// The peer can't be reached: nothing was done there.
+    NotThere,
+    /// It may have been done.
+    Unknown,
+}
+
+impl Coordinator {
+    /// Has the slot's head carry a command out. Returns what came of it, and how many replicas have it on disk.
+    pub(super) async fn command(&self, command: Command, wanted: u32) -> Result<(Outcome, u32), OperationError> {
+        let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&command.at.key));
+        let deadline = Instant::now() + OPERATION_TIME;
+        loop {
+            let mut failure = OperationError::ViewUnknown { slot: slot.0 };
+            if let Some(view) = self.view(chains, slot).await {
+                let replicas = u32::try_from(view.chain.len()).unwrap_or(u32::MAX);
+                let attempt = match view.head() {
+                    _ if replicas < wanted => {
+                        failure = OperationError::TooFewPeers { wanted, peers: view.chain.len() };
+                        Attempt::NotThere
+                    }
+                    Some(head) => self.write_at(chains, head, slot, view.epoch, &command).await,
+                    None => Attempt::NotThere,
+                };
+                match attempt {
+                    Attempt::Done(outcome) => return Ok((outcome, replicas)),
+                    Attempt::Refused(refusal @ Refusal::TooOld(_)) => return Err(refusal.into()),
+                    Attempt::Unknown | Attempt::Refused(Refusal::OutcomeUnknown) if command.request.is_none() => {
+                        return Err(OperationError::OutcomeUnknown);
+                    }
+                    Attempt::Unknown => failure = OperationError::OutcomeUnknown,
+                    Attempt::Refused(refusal) => failure = refusal.into(),
+                    Attempt::NotThere if replicas >= wanted => failure = Refusal::Unavailable.into(),
+                    Attempt::NotThere => {}
+                }
+                self.look_for_newer(chains, slot, &view).await;
+            }
+            if Instant::now() >= deadline {
+                return Err(failure);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Reads what is committed under a key, at any member of the slot's chain: this peer, if it is one.
+    pub(super) async fn read_chain(&self, at: RecordKey) -> Result<Option<Record>, OperationError> {
+        let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&at.key));
+        let deadline = Instant::now() + OPERATION_TIME;
+        let me = self.me();
+        loop {
+            let mut failure = OperationError::ViewUnknown { slot: slot.0 };
+            if let Some(view) = self.view(chains, slot).await {
+                let mut members: Vec<PeerId> = view.chain.iter().map(|member| member.peer).collect();
+                members.shuffle(&mut rand::rng());
+                members.sort_by_key(|peer| *peer != me);
+                for peer in members {
+                    match self.read_at(chains, peer, slot, &at).await {
+                        Attempt::Done(record) => return Ok(record),
+                        Attempt::Refused(refusal) => failure = refusal.into(),
+                        Attempt::NotThere | Attempt::Unknown => failure = Refusal::Unavailable.into(),
+                    }
+                }
+                self.look_for_newer(chains, slot, &view).await;
+            }
+            if Instant::now() >= deadline {
+                return Err(failure);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Carries out what another peer has asked this one for, as the slot's head.
+    pub async fn write_chain_for_peer(&self, call: v1::ChainWriteCall, reply: impl FnOnce(Reply) + Send + 'static) {
+        let decoded = || {
+            let epoch = wire::decode_epoch(call.epoch.unwrap_or_default())?;
+            Ok::<_, crate::wire::Malformed>((epoch, wire::decode_command(call.command.unwrap_or_default())?))
+        };
+        let checked = decoded().map_err(OperationError::from).and_then(|(epoch, command)| {
+            let chains = self.chains()?.clone();
+            Ok((chains, self.shards()?.slot_of(&command.at.key), epoch, command))
+        });
+        let (chains, slot, epoch, command) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return reply(Reply::Failure(error.into())),
+        };
+        let views = chains.clone();
+        let done: WriteDone = Box::new(move |result| {
+            let view = result.is_err().then(|| views.view(slot)).flatten().map(|view| wire::view(&view));
+            let result = Some(match result {
+                Ok(outcome) => chain_write_reply::Result::Outcome(wire::outcome(outcome)),
+                Err(refusal) => chain_write_reply::Result::Refused(wire::refusal(refusal)),
+            });
+            reply(Reply::ChainWrite(v1::ChainWriteReply { result, view }));
+        });
+        chains.write(slot, epoch, command, done).await;
+    }
+
+    /// Reads for another peer, as a member of the slot's chain.
+    pub async fn read_chain_for_peer(&self, call: v1::ChainReadCall, reply: impl FnOnce(Reply) + Send + 'static) {
+        let checked = Self::key_in(call.keyspace, call.key).and_then(|at| {
+            let slot = self.shards()?.slot_of(&at.key);
+            Ok((self.chains()?.clone(), slot, at))
+        });
+        let (chains, slot, at) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return reply(Reply::Failure(error.into())),
+        };
+        let (views, key) = (chains.clone(), at.clone());
+        let done: ReadDone = Box::new(move |result| {
+            let view = result.is_err().then(|| views.view(slot)).flatten().map(|view| wire::view(&view));
+            let result = Some(match result {
+                Ok(Some(record)) => chain_read_reply::Result::Record(wire::record(&key, &record)),
+                Ok(None) => chain_read_reply::Result::Absent(true),
+                Err(refusal) => chain_read_reply::Result::Refused(wire::refusal(refusal)),
+            });
+            reply(Reply::ChainRead(v1::ChainReadReply { result, view }));
+        });
+        chains.read(slot, at, done).await;
+    }
+
+    /// Which view of a slot this peer knows, for another peer.
+    ///
+    /// # Errors
+    /// If it takes part in no chains.
+    pub fn view_for_peer(&self, slot: Slot) -> Result<v1::ViewReply, OperationError> {
+        let view = self.chains()?.view(slot);
+        Ok(v1::ViewReply { view: view.map(|view| wire::view(&view)) })
+    }
+
+    /// Who is the slot's head, as far as is known; asks others for a newer view if that was wrong before.
+    pub(super) async fn head(&self, chains: &Chains, slot: Slot, again: bool) -> Option<PeerId> {
+        let view = self.view(chains, slot).await?;
+        if again {
+            self.look_for_newer(chains, slot, &view).await;
+        }
+        chains.view(slot)?.head()
+    }
+
+    pub(super) fn chains(&self) -> Result<&std::sync::Arc<Chains>, OperationError> {
+        self.0.shared.chains.get().ok_or(OperationError::NotAMember)
+    }
+
+    async fn write_at(
+        &self,
+        chains: &Chains,
+        head: PeerId,
+        slot: Slot,
+        epoch: Epoch,
+        command: &Command,
+    ) -> Attempt<Outcome> {
+        if head == self.me() {
+            let (done, answer) = oneshot::channel();
+            let done: WriteDone = Box::new(|result| _ = done.send(result));
+            chains.write(slot, epoch, command.clone(), done).await;
+            return match answer.await {
+                Ok(Ok(outcome)) => Attempt::Done(outcome),
+                Ok(Err(refusal)) => Attempt::Refused(refusal),
+                Err(_) => Attempt::Unknown,
+            };
+        }
+        let call = v1::ChainWriteCall { epoch: Some(wire::epoch(epoch)), command: Some(wire::command(command)) };
+        match self.call(head, Call::ChainWrite(call)).await {
+            Ok(Reply::ChainWrite(v1::ChainWriteReply { result, view })) => {
+                learn(chains, view);
+                match result {
+                    Some(chain_write_reply::Result::Outcome(outcome)) => {
+                        wire::decode_outcome(outcome).map_or(Attempt::Unknown, Attempt::Done)
+                    }
+                    Some(chain_write_reply::Result::Refused(refused)) => {
+                        wire::decode_refusal(refused).map_or(Attempt::Unknown, Attempt::Refused)
+                    }
+                    None => Attempt::Unknown,
+                }
+            }
+            Ok(_) | Err(CallError::Broken(_)) => Attempt::Unknown,
+            Err(CallError::NotSent(_) | CallError::Refused(_)) => Attempt::NotThere,
+        }
+    }
+
+    async fn read_at(&self, chains: &Chains, peer: PeerId, slot: Slot, at: &RecordKey) -> Attempt<Option<Record>> {
+        if peer == self.me() {
+            let (done, answer) = oneshot::channel();
+            chains.read(slot, at.clone(), Box::new(|result| _ = done.send(result))).await;
+            return match answer.await {
+                Ok(Ok(record)) => Attempt::Done(record),
+                Ok(Err(refusal)) => Attempt::Refused(refusal),
+                Err(_) => Attempt::NotThere,
+            };
+        }
+        let call = v1::ChainReadCall { keyspace: at.keyspace.0, key: at.key.clone() };
+        let Ok(Reply::ChainRead(v1::ChainReadReply { result, view })) = self.call(peer, Call::ChainRead(call)).await
+        else {
+            return Attempt::NotThere;
+        };
+        learn(chains, view);
+        match result {
+            Some(chain_read_reply::Result::Record(record)) => {
+                wire::decode_record(record).map_or(Attempt::NotThere, |(_, record)| Attempt::Done(Some(record)))
+            }
+            Some(chain_read_reply::Result::Absent(_)) => Attempt::Done(None),
+            Some(chain_read_reply::Result::Refused(refused)) => {
+                wire::decode_refusal(refused).map_or(Attempt::NotThere, Attempt::Refused)
+            }
+            None => Attempt::NotThere,
+        }
+    }
+
+    async fn call(&self, peer: PeerId, call: Call) -> Result<Reply, CallError> {
+        let address = self.0.shared.routes.load().peer(peer).map(|peer| peer.address.clone());
+        let address = address.ok_or_else(|| CallError::NotSent("a peer that is gone".into()))?;
+        self.0.shared.calls.call(&address, Lane::Foreground, call, PEER_TIME).await
+    }
+
+    /// The newest view that is known here; if there is none, what those say who should hold the slot.
+    async fn view(&self, chains: &Chains, slot: Slot) -> Option<std::sync::Arc<View>> {
+        if chains.view(slot).is_none() {
+            let home = self.home(slot).await.unwrap_or_default();
+            let home = home.into_iter().map(|peer| peer.id).collect();
+            self.ask_for_views(chains, slot, home).await;
+            self.forget(slot);
+        }
+        chains.view(slot)
+    }
+
+    /// The view has led nowhere: perhaps somebody goes by a newer one. Somebody of it who lives is asked, and somebody
+    /// who should hold the slot.
+    async fn look_for_newer(&self, chains: &Chains, slot: Slot, view: &View) {
+        if chains.view(slot).is_some_and(|known| known.epoch > view.epoch) {
+            return;
+        }
+        let mut peers: Vec<PeerId> = view.peers().collect();
+        peers.extend(self.home(slot).await.unwrap_or_default().iter().map(|peer| peer.id));
+        peers.shuffle(&mut rand::rng());
+        self.ask_for_views(chains, slot, peers).await;
+    }
+
+    /// Asks these peers for their view of the slot, until one answers.
+    async fn ask_for_views(&self, chains: &Chains, slot: Slot, peers: Vec<PeerId>) {
+        let me = self.me();
+        for peer in peers.into_iter().filter(|peer| *peer != me) {
+            if let Ok(Reply::View(v1::ViewReply { view: Some(view) })) =
+                self.call(peer, Call::View(v1::ViewCall { slot: slot.0 })).await
+            {
+                return learn(chains, Some(view));
+            }
+        }
+    }
+}
+
+/// Another peer's word for a view is enough: nobody sends one that was not decided.
+fn learn(chains: &Chains, view: Option<v1::View>) {
+    if let Some(view) = view.and_then(|view| wire::decode_view(view).ok()) {
+        chains.learn(view);
+    }
+}
+
+/// Between two attempts. A guess: a head that has died is replaced within about a second.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long another peer may take. Longer than a change of views takes, shorter than an operation.
+const PEER_TIME: Duration = Duration::from_secs(4);

@@ -1,0 +1,176 @@
+//! Chain mode: the slots' state machines, in a few groups, each with a thread of its own and leases of its own.
+//!
+//! A group is handed batches of inputs; what they change becomes one engine batch and one fsync, which other groups share.
+//! Replies and messages go out at once: what has to wait for the disk waits in the state machine.
+
+mod layout;
+mod store;
+mod views;
+mod worker;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use dht_core::{
+    Rules,
+    record::RecordKey,
+    replication::chain::{self, Command, Outcome, Record, Refusal, Snapshot, State},
+    ring::{PeerId, Slot, SlotBits},
+    view::{Epoch, Member, View},
+};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+};
+
+pub use self::store::TablePart;
+use self::{
+    store::Store,
+    views::Views,
+    worker::{Job, Worker},
+};
+use super::{Handle, Shared, shards::Shards};
+use crate::storage::EngineError;
+
+/// All chains of a peer.
+pub struct Chains {
+    groups: Vec<mpsc::Sender<Job>>,
+    views: Arc<Views>,
+    /// One for each group.
+    held: Vec<Arc<AtomicUsize>>,
+}
+
+/// Whom to tell what became of a command. Dropped if the peer stops: then nobody knows. It must not block.
+pub type WriteDone = Box<dyn FnOnce(Result<Outcome, Refusal>) + Send>;
+
+/// Whom to tell what was read. Dropped if the peer stops. It must not block.
+pub type ReadDone = Box<dyn FnOnce(Result<Option<Record>, Refusal>) + Send>;
+
+impl Chains {
+    /// In how many groups the slots are, at every peer of a ring: peers keep leases for each of them. Like the threads of
+    /// eventual mode, they keep a pair of cores busy. A guess.
+    pub const GROUPS: u32 = 2;
+
+    /// Which group a slot is in.
+    #[must_use]
+    pub fn group_of(slot: Slot) -> u32 {
+        slot.0 % Self::GROUPS
+    }
+
+    /// Takes up the chains that are in the store; with `founds`, begins them.
+    ///
+    /// # Errors
+    /// If the engine can't be read or takes no writes.
+    pub fn open(
+        shared: &Arc<Shared>,
+        control: &Handle,
+        shards: &Arc<Shards>,
+        bits: SlotBits,
+        founds: bool,
+    ) -> Result<Self, EngineError> {
+        let views = Arc::new(Views::new(bits));
+        let routes = shared.routes.load_full();
+        let me = Member { peer: routes.me.id, incarnation: routes.me.incarnation };
+        let (mut groups, mut held) = (Vec::new(), Vec::new());
+        for group in 0..Self::GROUPS {
+            let mine = |slot: Slot| Self::group_of(slot) == group;
+            let (mut store, mut stored) = Store::open(shared.store.clone(), mine)?;
+            if founds {
+                stored = State::founding(me, bits.iter().filter(|slot| mine(*slot))).collect();
+                store.found(&stored);
+                store.flush()?;
+                shared.store.sync()?;
+            }
+            stored.iter().for_each(|(_, stored)| views.learn(stored.acceptor.view.clone()));
+            let state = State::new(chain::Config::default(), Rules::ALL, me, routes.clone(), stored, rand::random());
+            let (jobs, queue) = mpsc::channel(QUEUE);
+            held.push(Arc::new(AtomicUsize::new(bits.iter().filter(|slot| mine(*slot)).count())));
+            let told = held[group as usize].clone();
+            let (shared, control, shards, views) = (shared.clone(), control.clone(), shards.clone(), views.clone());
+            let worker = Worker::new(group, state, store, shared, control, shards, views, told, jobs.downgrade());
+            let runtime = runtime::Handle::current();
+            thread::Builder::new()
+                .name(format!("chains-{group}"))
+                .spawn(move || runtime.block_on(worker.run(queue)))
+                .map_err(|error| EngineError::from_io("start a thread", error))?;
+            groups.push(jobs);
+        }
+        Ok(Self { groups, views, held })
+    }
+
+    /// The newest view of a slot that this peer knows.
+    #[must_use]
+    pub fn view(&self, slot: Slot) -> Option<Arc<View>> {
+        self.views.newest(slot)
+    }
+
+    /// Another peer goes by this view.
+    pub fn learn(&self, view: View) {
+        self.views.learn(view);
+    }
+
+    /// Has the head of the slot, if this peer is it, carry out a command. Returns when it has found a place in a queue.
+    pub async fn write(&self, slot: Slot, epoch: Epoch, command: Command, done: WriteDone) {
+        self.hand_over(slot, Job::Write { slot, epoch, command, done }).await;
+    }
+
+    /// Reads at this peer, if it is a member of the slot's chain. Returns when it has found a place in a queue.
+    pub async fn read(&self, slot: Slot, at: RecordKey, done: ReadDone) {
+        self.hand_over(slot, Job::Read { slot, at, done }).await;
+    }
+
+    /// The slot's table as it is now, if this peer is the slot's head.
+    ///
+    /// # Errors
+    /// If it is not, or can't answer.
+    pub async fn scan(&self, slot: Slot) -> Result<mpsc::Receiver<TablePart>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(slot, Job::Scan { slot, reply }).await;
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// A message has arrived. One about a group or a slot that does not exist here is dropped.
+    pub async fn message(&self, group: u32, from: PeerId, message: chain::Message) {
+        let fits = match &message {
+            chain::Message::Slot(slot, _) => Self::group_of(*slot) == group && self.views.has(*slot),
+            chain::Message::Heartbeat(_) | chain::Message::Grant(_) => true,
+        };
+        if let Some(jobs) = self.groups.get(group as usize).filter(|_| fits) {
+            drop(jobs.send(Job::Input(chain::Input::Message(from, message))).await);
+        }
+    }
+
+    /// Another peer has sent a slot's table.
+    pub async fn snapshot(&self, from: PeerId, slot: Slot, snapshot: Snapshot) {
+        if self.views.has(slot) {
+            self.hand_over(slot, Job::Input(chain::Input::Snapshot(from, slot, snapshot))).await;
+        }
+    }
+
+    /// Slots that can't do without this peer, as of the last time that all was looked over; before that, all slots.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.iter().map(|held| held.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Ends all threads; whoever waits is told that nothing is known.
+    pub async fn stop(&self) {
+        for jobs in &self.groups {
+            drop(jobs.send(Job::Stop).await);
+            jobs.closed().await;
+        }
+    }
+
+    /// What is handed over to a thread that has ended is dropped, and with it whoever waits.
+    async fn hand_over(&self, slot: Slot, job: Job) {
+        drop(self.groups[Self::group_of(slot) as usize].send(job).await);
+    }
+}
+
+/// Jobs that may wait for a group before callers have to.
+const QUEUE: usize = 4096;

@@ -1,0 +1,219 @@
+use std::collections::BTreeMap;
+
+use dht_core::{
+    record::KeyspaceId,
+    replication::chain::{Outcome, RequestId, Value},
+    ring::PeerId,
+    view::{Epoch, Member, View},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::storage::MemoryEngine;
+
+const SLOT: Slot = Slot(5);
+
+/// What should be on disk, kept the plain way.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Expected {
+    applied: Position,
+    records: BTreeMap<RecordKey, Record>,
+    recorded: BTreeMap<u64, Recorded>,
+    pending: Vec<Entry>,
+}
+
+impl Expected {
+    fn apply(&mut self, count: usize, first_kept: u64) -> Vec<Entry> {
+        let entries: Vec<Entry> = self.pending.drain(..count).collect();
+        for entry in &entries {
+            self.applied = entry.position;
+            match entry.result(self.records.get(&entry.at).cloned()) {
+                Some(record) => drop(self.records.insert(entry.at.clone(), record)),
+                None => drop(self.records.remove(&entry.at)),
+            }
+            if let Some(request) = entry.request {
+                let seq = entry.position.seq;
+                self.recorded.insert(seq, Recorded { request, seq, outcome: entry.outcome });
+            }
+        }
+        self.recorded.retain(|seq, _| *seq >= first_kept);
+        entries
+    }
+
+    fn next(&self) -> u64 {
+        self.pending.last().map_or(self.applied.seq, |entry| entry.position.seq) + 1
+    }
+}
+
+fn acceptor(sealed: bool) -> Acceptor {
+    let founder = Member { peer: PeerId::new([1; 16]), incarnation: 1 };
+    Acceptor { sealed, ..Acceptor::new(View::founding(SLOT, founder)) }
+}
+
+fn at(number: u32) -> RecordKey {
+    RecordKey { keyspace: KeyspaceId::DEFAULT, key: format!("key {number}").into() }
+}
+
+fn entry(random: &mut ChaCha8Rng, seq: u64) -> Entry {
+    let effect = match random.random_range(0..4) {
+        0 => Effect::Nothing,
+        1 => Effect::Delete,
+        2 => Effect::Put(Value::Counter(random.random())),
+        _ => Effect::Put(Value::Bytes(vec![7; random.random_range(0..9)].into())),
+    };
+    let request = RequestId { client: random.random(), sequence: seq, floor: 0 };
+    Entry {
+        position: Position { epoch: Epoch::FIRST, seq },
+        at: at(random.random_range(0..6)),
+        effect,
+        request: random.random_bool(0.5).then_some(request),
+        outcome: Outcome::Done { revision: seq, total: None },
+    }
+}
+
+fn open(engine: &Arc<dyn Engine>) -> (Store, Option<Stored>) {
+    let (store, stored) = Store::open(engine.clone(), |_| true).expect("it was written here");
+    (store, stored.into_iter().find(|(slot, _)| *slot == SLOT).map(|(_, stored)| stored))
+}
+
+/// Does something that a state machine might; returns the change that says so.
+fn step(random: &mut ChaCha8Rng, expected: &mut Option<Expected>) -> Change {
+    let Some(log) = expected else {
+        let seq = random.random_range(1..50);
+        let records = (0..random.random_range(0..6))
+            .map(|number| (at(number), Record { revision: seq, value: Value::Counter(3) }));
+        let records: Vec<(RecordKey, Record)> = records.collect();
+        let outcome = Outcome::NothingThere;
+        let recorded = vec![Recorded { request: RequestId { client: 1, sequence: seq, floor: 0 }, seq, outcome }];
+        let applied = Position { epoch: Epoch::FIRST, seq };
+        *expected = Some(Expected {
+            applied,
+            records: records.iter().cloned().collect(),
+            recorded: recorded.iter().map(|it| (it.seq, *it)).collect(),
+            pending: Vec::new(),
+        });
+        return Change::Load(Snapshot { epoch: Epoch::FIRST, applied, records, recorded });
+    };
+    let count = random.random_range(0..=log.pending.len());
+    match random.random_range(0..10) {
+        0 => {
+            *expected = None;
+            Change::Scrap
+        }
+        1 => {
+            let (entries, keeps_log) = (log.apply(count, 0), random.random_bool(0.7));
+            log.pending.clear();
+            if !keeps_log {
+                *expected = None;
+            }
+            Change::Install { acceptor: acceptor(false), entries, keeps_log }
+        }
+        2..5 => {
+            let first_kept = log.applied.seq.saturating_sub(4);
+            Change::Apply { entries: log.apply(count, first_kept), first_kept }
+        }
+        _ => {
+            let (next, count) = (log.next(), random.random_range(1..4));
+            let entries: Vec<Entry> = (next..next + count).map(|seq| entry(random, seq)).collect();
+            log.pending.extend(entries.clone());
+            Change::Append(entries)
+        }
+    }
+}
+
+#[test]
+fn whatever_is_stored_is_found_again() {
+    for seed in 0..200 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+        let mut store = open(&engine).0;
+        store.store(SLOT, Change::Acceptor(acceptor(true)));
+        let mut expected = None;
+        for _ in 0..random.random_range(1..60) {
+            let change = step(&mut random, &mut expected);
+            store.store(SLOT, change);
+            if random.random_bool(0.3) {
+                store.flush().expect("it takes writes");
+            }
+            for number in 0..6 {
+                let wanted = expected.as_ref().and_then(|log| log.records.get(&at(number)));
+                if expected.is_some() {
+                    assert_eq!(store.record(SLOT, &at(number)).flatten().as_ref(), wanted, "seed {seed}");
+                }
+            }
+            if random.random_bool(0.1) {
+                store.flush().expect("it takes writes");
+                store = open(&engine).0;
+            }
+        }
+        store.flush().expect("it takes writes");
+        let stored = open(&engine).1.expect("its view was stored");
+        let wanted = expected.map(|log| StoredLog {
+            applied: log.applied,
+            recorded: log.recorded.into_values().collect(),
+            pending: log.pending,
+        });
+        assert_eq!(stored.log, wanted, "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_is_read_as_it_was_when_it_was_asked_for() {
+    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let mut store = open(&engine).0;
+    let record = Record { revision: 1, value: Value::Bytes(vec![1; LOAD_BYTES].into()) };
+    let records: Vec<_> = (0..3).map(|number| (at(number), record.clone())).collect();
+    let applied = Position { epoch: Epoch::FIRST, seq: 1 };
+    store.store(
+        SLOT,
+        Change::Load(Snapshot { epoch: Epoch::FIRST, applied, records: records.clone(), recorded: Vec::new() }),
+    );
+    store.flush().unwrap();
+    let mut parts = read_table(engine, SLOT);
+    store.store(SLOT, Change::Scrap);
+    store.flush().unwrap();
+    let (mut read, mut done) = (Vec::new(), false);
+    while let Some(part) = parts.recv().await {
+        assert!(!done);
+        read.extend(part.records);
+        done = part.done;
+    }
+    assert!(done);
+    assert_eq!(read, records);
+}
+
+#[test]
+fn a_crash_leaves_the_old_table_or_the_new_one_or_none() {
+    let mut seen = BTreeMap::new();
+    for kept in 0.. {
+        let memory = Arc::new(MemoryEngine::new());
+        let engine: Arc<dyn Engine> = memory.clone();
+        let mut store = open(&engine).0;
+        store.store(SLOT, Change::Acceptor(acceptor(true)));
+        let record = Record { revision: 1, value: Value::Bytes(vec![1; LOAD_BYTES].into()) };
+        let load = |seq, numbers: std::ops::Range<u32>| {
+            let records = numbers.map(|number| (at(number), record.clone())).collect();
+            let applied = Position { epoch: Epoch::FIRST, seq };
+            Change::Load(Snapshot { epoch: Epoch::FIRST, applied, records, recorded: Vec::new() })
+        };
+        store.store(SLOT, load(1, 0..2));
+        engine.sync().unwrap();
+        store.store(SLOT, load(9, 1..5));
+        let done = memory.unsynced() < kept;
+        memory.crash(kept);
+        let (store, stored) = open(&engine);
+        let there = (0..6).filter(|number| store.record(SLOT, &at(*number)).flatten().is_some());
+        let applied = stored.expect("the view is there").log.map(|log| log.applied.seq);
+        match applied {
+            Some(1) => assert_eq!(there.collect::<Vec<_>>(), [0, 1]),
+            Some(_) => assert_eq!(there.collect::<Vec<_>>(), [1, 2, 3, 4]),
+            None => {}
+        }
+        *seen.entry(applied).or_insert(0) += 1;
+        if done {
+            break;
+        }
+    }
+    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [None, Some(1), Some(9)]);
+}

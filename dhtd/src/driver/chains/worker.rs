@@ -1,0 +1,299 @@
+//! One group: takes whatever waits, has the state machine decide, and carries out what comes of it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dht_core::{
+    overlay::Routes,
+    record::{KeyspaceId, RecordKey},
+    replication::chain::{Change, Command, Input, Message, Output, Refusal, Reply, State, Timer, Token},
+    ring::{PeerId, Slot},
+    view::{Epoch, View},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+
+use super::{
+    ReadDone, TablePart, WriteDone,
+    store::{Store, read_table},
+    views::Views,
+};
+use crate::{
+    driver::{Handle, Shared, clock, shards::Shards, transfer},
+    storage::EngineError,
+    wire::PeerBody,
+};
+
+/// What a group is asked to do.
+pub(super) enum Job {
+    Input(Input),
+    Write { slot: Slot, epoch: Epoch, command: Command, done: WriteDone },
+    Read { slot: Slot, at: RecordKey, done: ReadDone },
+    Scan { slot: Slot, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>> },
+    Stop,
+}
+
+pub(super) struct Worker {
+    group: u32,
+    state: State,
+    store: Store,
+    shared: Arc<Shared>,
+    control: Handle,
+    shards: Arc<Shards>,
+    views: Arc<Views>,
+    /// Slots that can't do without this peer.
+    held: Arc<AtomicUsize>,
+    /// Its own queue, for what comes back later.
+    jobs: mpsc::WeakSender<Job>,
+    /// The picture of the ring that the state machine has.
+    routes: Arc<Routes>,
+    waiters: HashMap<Token, Waiter>,
+    next_token: Token,
+    timers: BTreeMap<(Duration, u64), Timer>,
+    next_timer: u64,
+    /// What has to be synced once the batch is put.
+    sync: Option<u64>,
+}
+
+/// A client.
+enum Waiter {
+    Write(WriteDone),
+    Read(ReadDone),
+    Scan(oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>>),
+}
+
+impl Worker {
+    #[allow(clippy::too_many_arguments, reason = "put together at one place")]
+    pub(super) fn new(
+        group: u32,
+        state: State,
+        store: Store,
+        shared: Arc<Shared>,
+        control: Handle,
+        shards: Arc<Shards>,
+        views: Arc<Views>,
+        held: Arc<AtomicUsize>,
+        jobs: mpsc::WeakSender<Job>,
+    ) -> Self {
+        let routes = shared.routes.load_full();
+        let (waiters, timers) = Default::default();
+        let (next_token, next_timer, sync) = (0, 0, None);
+        Self {
+            group,
+            state,
+            store,
+            shared,
+            control,
+            shards,
+            views,
+            held,
+            jobs,
+            routes,
+            waiters,
+            next_token,
+            timers,
+            next_timer,
+            sync,
+        }
+    }
+
+    /// Works until it is told to stop, or the store fails: then this group is as good as dead, and others take its slots
+    /// over.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let outputs = self.state.start(clock::now());
+        self.carry_out(outputs);
+        let mut waiting = Vec::with_capacity(GROUP);
+        while self.store.failure().is_none() {
+            let next = self.timers.first_key_value().map_or(IDLE, |((at, _), _)| at.saturating_sub(clock::now()));
+            tokio::select! {
+                _ = queue.recv_many(&mut waiting, GROUP) => {}
+                () = sleep(next) => {}
+            }
+            self.look_at_routes();
+            for job in waiting.drain(..) {
+                if matches!(job, Job::Stop) {
+                    drop(self.store.flush());
+                    return;
+                }
+                self.take(job);
+            }
+            self.fire_timers();
+            self.put();
+        }
+        if let Some(error) = self.store.failure() {
+            tracing::error!(group = self.group, error = %error.chain(), "chains have stopped: the store has failed");
+        }
+    }
+
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Input(input) => self.handle(input),
+            Job::Write { slot, epoch, command, done } => {
+                let token = self.token(Waiter::Write(done));
+                self.handle(Input::Write(token, slot, epoch, command));
+            }
+            Job::Read { slot, at, done } => {
+                let token = self.token(Waiter::Read(done));
+                self.handle(Input::Read(token, slot, at));
+            }
+            Job::Scan { slot, reply } => self.scan(slot, reply),
+            Job::Stop => {}
+        }
+    }
+
+    /// A scan of the whole slot is a read of a key that nobody writes: it may be answered where and when that may be. At
+    /// the head only, where the table is what is committed.
+    fn scan(&mut self, slot: Slot, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>>) {
+        if self.state.view(slot).and_then(View::head) != Some(self.routes.me.id) {
+            return drop(reply.send(Err(Refusal::WrongView)));
+        }
+        let token = self.token(Waiter::Scan(reply));
+        let no_key = RecordKey { keyspace: KeyspaceId(0), key: Bytes::new() };
+        self.handle(Input::Read(token, slot, no_key));
+    }
+
+    fn token(&mut self, waiter: Waiter) -> Token {
+        self.next_token += 1;
+        self.waiters.insert(self.next_token, waiter);
+        self.next_token
+    }
+
+    fn handle(&mut self, input: Input) {
+        let outputs = self.state.handle(clock::now(), input, &self.store);
+        self.carry_out(outputs);
+    }
+
+    /// The picture of the ring is looked at, not sent: only the newest counts.
+    fn look_at_routes(&mut self) {
+        let newest = self.shared.routes.load();
+        if !Arc::ptr_eq(&newest, &self.routes) {
+            self.routes = newest.clone();
+            self.handle(Input::Routes(self.routes.clone()));
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let now = clock::now();
+        while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
+            let timer = entry.remove();
+            self.handle(Input::Timer(timer));
+            // Only whoever leaves is asked.
+            if timer == Timer::Tick && self.routes.me.leaving {
+                self.held.store(self.state.held(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            // What could not be read or written was taken for something else: nothing may come of it.
+            if self.store.failure().is_some() {
+                return;
+            }
+            match output {
+                Output::Send(to, message) => self.send(to, message),
+                Output::SetTimer(after, timer) => {
+                    self.next_timer += 1;
+                    self.timers.insert((clock::now() + after, self.next_timer), timer);
+                }
+                Output::Store(slot, change) => {
+                    if let Change::Install { acceptor, .. } = &*change {
+                        self.views.learn(acceptor.view.clone());
+                    }
+                    self.store.store(slot, *change);
+                }
+                Output::Sync(number) => self.sync = Some(number),
+                Output::Reply(token, reply) => self.reply(token, reply),
+                Output::Read(token, slot, at) => self.read(token, slot, &at),
+                Output::SendSnapshot(slot, to, epoch) => self.send_snapshot(slot, to, epoch),
+                Output::Locate(slot) => self.locate(slot),
+            }
+        }
+    }
+
+    fn read(&mut self, token: Token, slot: Slot, at: &RecordKey) {
+        match self.waiters.remove(&token) {
+            Some(Waiter::Read(done)) => {
+                if let Some(record) = self.store.record(slot, at) {
+                    done(Ok(record));
+                }
+            }
+            Some(Waiter::Scan(reply)) if self.store.flush().is_ok() => {
+                drop(reply.send(Ok(read_table(self.shared.store.clone(), slot))));
+            }
+            _ => {}
+        }
+    }
+
+    fn send(&self, to: PeerId, message: Message) {
+        let Some(peer) = self.routes.peer(to).cloned() else { return };
+        // Leases do not wait behind entries.
+        let exchange = match &message {
+            Message::Heartbeat(_) | Message::Grant(_) => &self.shared.exchange,
+            Message::Slot(..) => &self.shared.replicate,
+        };
+        let address = peer.address.clone();
+        exchange.send(&address, Some(peer), PeerBody::Chain(self.group, message));
+    }
+
+    fn reply(&mut self, token: Token, reply: Reply) {
+        match (self.waiters.remove(&token), reply) {
+            (Some(Waiter::Write(done)), Reply::Written(outcome)) => done(Ok(outcome)),
+            (Some(Waiter::Write(done)), Reply::Refused(refusal)) => done(Err(refusal)),
+            (Some(Waiter::Read(done)), Reply::Refused(refusal)) => done(Err(refusal)),
+            (Some(Waiter::Scan(scan)), Reply::Refused(refusal)) => drop(scan.send(Err(refusal))),
+            (Some(Waiter::Read(_) | Waiter::Scan(_)), Reply::Written(_)) | (None, _) => {}
+        }
+    }
+
+    /// Everything that has gathered is one batch; what waits for the disk shares an fsync with all groups.
+    fn put(&mut self) {
+        if self.store.flush().is_err() {
+            return;
+        }
+        let Some(number) = self.sync.take() else { return };
+        let (ticket, jobs) = (self.shards.durable_ticket(), self.jobs.clone());
+        tokio::spawn(async move {
+            let synced: Result<(), EngineError> = ticket.await;
+            let input = if synced.is_ok() { Input::Synced(number) } else { Input::Disk(false) };
+            if let Some(jobs) = jobs.upgrade() {
+                drop(jobs.send(Job::Input(input)).await);
+            }
+        });
+    }
+
+    fn send_snapshot(&mut self, slot: Slot, to: PeerId, epoch: Epoch) {
+        let (Some(applied), Some(peer)) = (self.store.applied(slot), self.routes.peer(to).cloned()) else { return };
+        if self.store.flush().is_ok() {
+            let parts = read_table(self.shared.store.clone(), slot);
+            tokio::spawn(transfer::send_table(self.shared.clone(), peer, slot, epoch, applied, parts));
+        }
+    }
+
+    fn locate(&self, slot: Slot) {
+        let Some(bits) = self.routes.slot_bits() else { return };
+        let (control, jobs) = (self.control.clone(), self.jobs.clone());
+        tokio::spawn(async move {
+            let found = control.lookup(bits.point(slot)).await;
+            let home = found.ok().and_then(|found| found.home);
+            if let Some((home, jobs)) = home.zip(jobs.upgrade()) {
+                drop(jobs.send(Job::Input(Input::Located(slot, home.group))).await);
+            }
+        });
+    }
+}
+
+/// Jobs that are taken at once.
+const GROUP: usize = 1024;
+
+/// How long to sleep when no timer is set, which is never.
+const IDLE: Duration = Duration::from_secs(1);
