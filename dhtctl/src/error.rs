@@ -125,6 +125,11 @@ impl Error {
         self.0.may_have_executed
     }
 
+    /// The key was not as a conditional write expected; nothing was changed.
+    pub fn condition_failed(&self) -> bool {
+        self.0.reason.as_deref() == Some("CONDITION_FAILED")
+    }
+
     /// No connection came about, so nothing was sent.
     pub fn is_not_connected(&self) -> bool {
         self.0.not_connected
@@ -202,7 +207,7 @@ impl Error {
             None => status.message().to_owned(),
         };
         let in_doubt = match reason.as_deref() {
-            Some("NOT_EXECUTED") => false,
+            Some("NOT_A_MEMBER" | "NO_QUORUM" | "VIEW_UNKNOWN" | "TOO_FEW_IN_SYNC") => false,
             Some("OUTCOME_UNKNOWN") => true,
             _ => matches!(
                 code,
@@ -287,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_write_that_was_refused_unexecuted_is_not_in_doubt() {
-        for (reason, in_doubt) in [("NOT_EXECUTED", false), ("OUTCOME_UNKNOWN", true), ("VIEW_UNKNOWN", true)] {
+        for (reason, in_doubt) in [("NO_QUORUM", false), ("OUTCOME_UNKNOWN", true), ("NOT_DURABLE", true)] {
             let details = ErrorDetails::with_error_info(reason, "dhtd", HashMap::new());
             let status = Status::with_error_details(Code::Unavailable, "", details);
             assert_eq!(Error::from_status("a:1", Access::Write, &status).may_have_executed(), in_doubt, "{reason}");

@@ -128,6 +128,31 @@ async fn delete_prints_how_many_keys_there_were() {
 }
 
 #[tokio::test]
+async fn cas_writes_what_is_as_expected_and_exits_with_4_if_not() {
+    let fake = Fake::start().await;
+    let cas = async |arguments: &[&str]| dhtctl(&fake.address, &[&["cas", "k"], arguments].concat()).await;
+    let written = cas(&["1", "--absent", "-o", "json"]).await.expect_code(0).json();
+    assert_eq!(written, json!({ "key": "k", "revision": 7, "durable": 3 }));
+    cas(&["2", "--value", "1"]).await.expect_code(0);
+    let error = cas(&["3", "--value", "1", "-o", "json"]).await.expect_code(4).error();
+    assert_eq!((&error["reason"], &error["may_have_executed"]), (&json!("CONDITION_FAILED"), &json!(false)));
+    assert_eq!(dhtctl(&fake.address, &["query", "k"]).await.expect_code(0).stdout, b"2");
+    cas(&["3"]).await.expect_code(2);
+    cas(&["3", "--absent", "--value", "2"]).await.expect_code(2);
+}
+
+#[tokio::test]
+async fn incr_prints_the_total() {
+    let fake = Fake::start().await;
+    assert_eq!(dhtctl(&fake.address, &["incr", "n"]).await.expect_code(0).stdout, b"1\n");
+    assert_eq!(dhtctl(&fake.address, &["incr", "n", "-5"]).await.expect_code(0).stdout, b"-4\n");
+    let changed = dhtctl(&fake.address, &["incr", "n", "2", "-o", "json"]).await.expect_code(0).json();
+    assert_eq!(changed, json!({ "key": "n", "total": -2, "revision": 8, "durable": 3 }));
+    fake.put(b"text", b"abc");
+    dhtctl(&fake.address, &["incr", "text"]).await.expect_code(4);
+}
+
+#[tokio::test]
 async fn star_lists_all_keys_and_literal_star_is_a_key() {
     let fake = Fake::start().await;
     fake.put(b"*", b"star");

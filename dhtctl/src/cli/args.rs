@@ -69,6 +69,8 @@ pub(crate) enum Command {
     #[command(visible_alias = "get")]
     Query(Query),
     Delete(Delete),
+    Cas(Cas),
+    Incr(Incr),
     Import(Import),
     Export(Export),
     Join(Join),
@@ -140,6 +142,58 @@ pub(crate) struct Delete {
     /// Wait until this many replicas have the delete on disk
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) min_durable: u32,
+}
+
+/// Write a key if it is as expected: a ring in chain mode only
+#[derive(Args, Debug)]
+#[command(before_help = "\
+Examples:
+  dhtctl cas leader me --absent            if it has no value
+  dhtctl cas leader me --value you         if it has this value
+  dhtctl cas leader me --revision 17       if it was last written at this revision (dhtctl query -o json)")]
+#[command(after_help = "A key that is not as expected: exit code 4, and nothing is changed.")]
+pub(crate) struct Cas {
+    /// The key, 1 to 4096 bytes
+    pub(crate) key: String,
+    /// The new value, or - to read it from stdin
+    pub(crate) new: String,
+    #[command(flatten)]
+    pub(crate) expected: Expected,
+    /// KEY is base64, for keys that are no text
+    #[arg(long)]
+    pub(crate) key_b64: bool,
+}
+
+/// What a key should be.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Expected {
+    /// The key has no value
+    #[arg(long)]
+    pub(crate) absent: bool,
+    /// The key has this value
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) value: Option<String>,
+    /// The key was last written at this revision
+    #[arg(long, value_name = "N")]
+    pub(crate) revision: Option<u64>,
+}
+
+/// Add to a counter and print what it is then: a ring in chain mode only
+#[derive(Args, Debug)]
+#[command(before_help = "\
+Examples:
+  dhtctl incr visitors
+  dhtctl incr stock -5")]
+pub(crate) struct Incr {
+    /// The key, 1 to 4096 bytes; without a value it counts from 0
+    pub(crate) key: String,
+    /// What to add
+    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    pub(crate) by: i64,
+    /// KEY is base64, for keys that are no text
+    #[arg(long)]
+    pub(crate) key_b64: bool,
 }
 
 /// Write the keys in a file of JSON lines

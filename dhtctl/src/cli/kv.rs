@@ -1,4 +1,4 @@
-//! Single keys: `insert`, `query`, `delete`; and `query '*'`.
+//! Single keys: `insert`, `query`, `delete`, `cas`, `incr`; and `query '*'`.
 
 use std::io::{self, BufWriter, Read, Write};
 
@@ -7,7 +7,7 @@ use dhtctl::{Client, ErrorKind, proto::DeleteResponse};
 use serde::Serialize;
 
 use super::{
-    args::{Delete, Insert, Query},
+    args::{Cas, Delete, Expected, Incr, Insert, Query},
     console::Console,
     data::{KeyJson, RecordJson, StampJson, key_argument},
     failure::{Failure, Outcome},
@@ -17,10 +17,7 @@ use super::{
 /// Writes one key.
 pub(crate) async fn insert(client: &Client, arguments: &Insert, console: &Console) -> Outcome {
     let key = key_argument(&arguments.key, arguments.key_b64)?;
-    let value = match arguments.value.as_str() {
-        "-" => read_stdin().await?,
-        text => Bytes::copy_from_slice(text.as_bytes()),
-    };
+    let value = value_argument(&arguments.value).await?;
     let answer = client.put(key.clone(), value, arguments.min_durable).await;
     let answer = answer.map_err(|error| Failure::call(&format!("can't write {}", quoted(&key)), &error))?;
     let (version, revision) = (answer.version.as_ref(), answer.revision);
@@ -73,6 +70,39 @@ pub(crate) async fn delete(client: &Client, arguments: &Delete, console: &Consol
     failed.map_or(Ok(()), Err)
 }
 
+/// Writes a key if it is as expected.
+pub(crate) async fn cas(client: &Client, arguments: &Cas, console: &Console) -> Outcome {
+    let key = key_argument(&arguments.key, arguments.key_b64)?;
+    let new = value_argument(&arguments.new).await?;
+    let Expected { value, revision, .. } = &arguments.expected;
+    let written = if let Some(revision) = revision {
+        client.put_if(key.clone(), new, *revision).await.map(|answer| (answer.revision, answer.durable))
+    } else {
+        let expected = value.as_ref().map(|value| Bytes::copy_from_slice(value.as_bytes()));
+        let answer = client.compare_and_set(key.clone(), expected, new).await;
+        answer.map(|answer| (answer.revision, answer.durable))
+    };
+    let (revision, durable) =
+        written.map_err(|error| Failure::call(&format!("can't write {}", quoted(&key)), &error))?;
+    if console.is_json() {
+        return console.document(&ChangedJson { key: KeyJson::new(&key), total: None, revision, durable });
+    }
+    console.note(&format!("written: revision {revision}, durable on {}", text::count(durable.into(), "replica")));
+    Ok(())
+}
+
+/// Adds to a counter.
+pub(crate) async fn incr(client: &Client, arguments: &Incr, console: &Console) -> Outcome {
+    let key = key_argument(&arguments.key, arguments.key_b64)?;
+    let answer = client.increment(key.clone(), arguments.by).await;
+    let answer = answer.map_err(|error| Failure::call(&format!("can't increment {}", quoted(&key)), &error))?;
+    let (total, revision, durable) = (answer.total, answer.revision, answer.durable);
+    if console.is_json() {
+        return console.document(&ChangedJson { key: KeyJson::new(&key), total: Some(total), revision, durable });
+    }
+    console.bytes(format!("{total}\n").as_bytes())
+}
+
 fn report_deleted(answers: &[(&Bytes, DeleteResponse)], console: &Console) -> Outcome {
     let deleted = answers.iter().filter(|(_, answer)| answer.existed).count();
     if console.is_json() {
@@ -117,6 +147,13 @@ pub(crate) fn quoted(key: &[u8]) -> String {
     format!("'{}'", text::escaped(key))
 }
 
+async fn value_argument(text: &str) -> Result<Bytes, Failure> {
+    match text {
+        "-" => read_stdin().await,
+        text => Ok(Bytes::copy_from_slice(text.as_bytes())),
+    }
+}
+
 async fn read_stdin() -> Result<Bytes, Failure> {
     let read = || {
         let mut value = Vec::new();
@@ -148,6 +185,16 @@ impl<'a> WrittenJson<'a> {
     fn new(key: &'a [u8], stamp: StampJson, durable: u32, existed: bool) -> Self {
         Self { key: KeyJson::new(key), stamp, durable, existed }
     }
+}
+
+#[derive(Serialize)]
+struct ChangedJson<'a> {
+    #[serde(flatten)]
+    key: KeyJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<i64>,
+    revision: u64,
+    durable: u32,
 }
 
 #[derive(Serialize)]

@@ -61,6 +61,8 @@ async fn run(arguments: &Arguments, console: &Console) -> Outcome {
         Command::Insert(insert) => kv::insert(&client(arguments)?, insert, console).await,
         Command::Query(query) => kv::query(&client(arguments)?, query, console).await,
         Command::Delete(delete) => kv::delete(&client(arguments)?, delete, console).await,
+        Command::Cas(cas) => kv::cas(&client(arguments)?, cas, console).await,
+        Command::Incr(incr) => kv::incr(&client(arguments)?, incr, console).await,
         Command::Import(import) => import::run(arguments, import, console).await,
         Command::Export(export) => export::run(&client(arguments)?, export, console).await,
         Command::Join(join) => ring::join::run(arguments, join, console).await,

@@ -17,9 +17,10 @@ use std::{
 
 use bytes::Bytes;
 use dhtd_proto::v1::{
-    DeleteRequest, DeleteResponse, DepartRequest, DepartResponse, ExportRequest, ExportResponse, GetRequest,
-    GetResponse, JoinRequest, JoinResponse, LookupRequest, LookupResponse, OverlayRequest, OverlayResponse, PutRequest,
-    PutResponse, StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, kv_service_client::KvServiceClient,
+    CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, DepartRequest, DepartResponse,
+    ExportRequest, ExportResponse, GetRequest, GetResponse, IncrementRequest, IncrementResponse, JoinRequest,
+    JoinResponse, LookupRequest, LookupResponse, OverlayRequest, OverlayResponse, PutRequest, PutResponse,
+    StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, kv_service_client::KvServiceClient,
     lookup_request::Target, ring_service_client::RingServiceClient,
 };
 use tokio::time::Instant;
@@ -131,7 +132,7 @@ impl Client {
         value: impl Into<Bytes>,
         min_durable: u32,
     ) -> Result<PutResponse, Error> {
-        let request = PutRequest { key: key.into(), value: value.into(), min_durable };
+        let request = PutRequest { key: key.into(), value: value.into(), min_durable, ..PutRequest::default() };
         self.call(Access::Write, request, |channel, request| async { kv(channel).put(request).await }).await
     }
 
@@ -155,8 +156,47 @@ impl Client {
     /// # Errors
     /// See [`Error`]; check [`Error::may_have_executed`].
     pub async fn delete(&self, key: impl Into<Bytes>, min_durable: u32) -> Result<DeleteResponse, Error> {
-        let request = DeleteRequest { key: key.into(), min_durable };
+        let request = DeleteRequest { key: key.into(), min_durable, ..DeleteRequest::default() };
         self.call(Access::Write, request, |channel, request| async { kv(channel).delete(request).await }).await
+    }
+
+    /// Writes `value` under `key` if that was last written at this revision; 0: if it has no value. Chain mode only.
+    ///
+    /// # Errors
+    /// [`Error::condition_failed`] tells whether the key was not as expected. See [`Error`]; check
+    /// [`Error::may_have_executed`].
+    pub async fn put_if(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        if_revision: u64,
+    ) -> Result<PutResponse, Error> {
+        let (key, value, if_revision) = (key.into(), value.into(), Some(if_revision));
+        let request = PutRequest { key, value, if_revision, ..PutRequest::default() };
+        self.call(Access::Write, request, |channel, request| async { kv(channel).put(request).await }).await
+    }
+
+    /// Writes `value` under `key` if that has the expected value; none: if it has no value. Chain mode only.
+    ///
+    /// # Errors
+    /// As for [`Client::put_if`].
+    pub async fn compare_and_set(
+        &self,
+        key: impl Into<Bytes>,
+        expected: Option<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<CompareAndSetResponse, Error> {
+        let request = CompareAndSetRequest { key: key.into(), expected, value: value.into(), request: None };
+        self.call(Access::Write, request, |channel, request| async { kv(channel).compare_and_set(request).await }).await
+    }
+
+    /// Adds to the counter under `key`, which counts from 0 if it has no value. Chain mode only.
+    ///
+    /// # Errors
+    /// See [`Error`]; check [`Error::may_have_executed`].
+    pub async fn increment(&self, key: impl Into<Bytes>, by: i64) -> Result<IncrementResponse, Error> {
+        let request = IncrementRequest { key: key.into(), by, request: None };
+        self.call(Access::Write, request, |channel, request| async { kv(channel).increment(request).await }).await
     }
 
     /// Every key of the ring, each once, in no promised order.

@@ -7,9 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use dhtctl::proto::{
-    DeleteRequest, DeleteResponse, DepartRequest, DepartResponse, ExportRequest, ExportResponse, Finger, GetRequest,
-    GetResponse, Hop, HopReason, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse, Mode,
-    Node, NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring, StatusRequest,
+    CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, DepartRequest, DepartResponse,
+    ExportRequest, ExportResponse, Finger, GetRequest, GetResponse, Hop, HopReason, IncrementRequest,
+    IncrementResponse, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse, Mode, Node,
+    NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring, StatusRequest,
     StatusResponse, VerifyRequest, VerifyResponse, Version,
     kv_service_server::{KvService, KvServiceServer},
     lookup_request::Target,
@@ -219,12 +220,33 @@ impl KvService for Service {
         self.0.check_read()?;
         let value = locked(&self.0.store).get(&request.into_inner().key).cloned();
         let value = value.ok_or_else(|| refusal(Code::NotFound, "KEY_NOT_FOUND"))?;
-        Ok(Response::new(GetResponse { value, version: version(), revision: 0 }))
+        Ok(Response::new(GetResponse { value, version: version(), ..GetResponse::default() }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
         let existed = locked(&self.0.store).remove(&request.into_inner().key).is_some();
         Ok(Response::new(DeleteResponse { version: version(), durable: 1, existed, revision: 0 }))
+    }
+
+    async fn compare_and_set(&self, request: Request<CompareAndSetRequest>) -> Answer<CompareAndSetResponse> {
+        let request = request.into_inner();
+        let mut store = locked(&self.0.store);
+        if store.get(&request.key) != request.expected.as_ref() {
+            return Err(refusal(Code::FailedPrecondition, "CONDITION_FAILED"));
+        }
+        store.insert(request.key, request.value);
+        Ok(Response::new(CompareAndSetResponse { revision: 7, durable: 3 }))
+    }
+
+    async fn increment(&self, request: Request<IncrementRequest>) -> Answer<IncrementResponse> {
+        let IncrementRequest { key, by, .. } = request.into_inner();
+        let mut store = locked(&self.0.store);
+        let text = store.get(&key).map(|value| String::from_utf8_lossy(value).into_owned());
+        let held: i64 =
+            text.map_or(Ok(0), |text| text.parse()).map_err(|_| refusal(Code::FailedPrecondition, "WRONG_TYPE"))?;
+        let total = held + by;
+        store.insert(key, total.to_string().into());
+        Ok(Response::new(IncrementResponse { total, revision: 8, durable: 3 }))
     }
 
     type ExportStream = Messages<ExportResponse>;
@@ -233,7 +255,12 @@ impl KvService for Service {
         self.0.check_read()?;
         let items: Vec<KeyValue> = locked(&self.0.store)
             .iter()
-            .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone(), version: version(), revision: 0 })
+            .map(|(key, value)| KeyValue {
+                key: key.clone(),
+                value: value.clone(),
+                version: version(),
+                ..KeyValue::default()
+            })
             .collect();
         let slots_total = u32::try_from(items.len().div_ceil(7)).unwrap_or(u32::MAX);
         let page =

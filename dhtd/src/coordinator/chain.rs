@@ -38,6 +38,8 @@ impl Coordinator {
     pub(super) async fn command(&self, command: Command, wanted: u32) -> Result<(Outcome, u32), OperationError> {
         let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&command.at.key));
         let deadline = Instant::now() + OPERATION_TIME;
+        // An earlier attempt may have been carried out.
+        let mut in_doubt = false;
         loop {
             let mut failure = OperationError::ViewUnknown { slot: slot.0 };
             if let Some(view) = self.view(chains, slot).await {
@@ -52,11 +54,12 @@ impl Coordinator {
                 };
                 match attempt {
                     Attempt::Done(outcome) => return Ok((outcome, replicas)),
+                    Attempt::Refused(Refusal::TooOld(_)) if in_doubt => return Err(OperationError::OutcomeUnknown),
                     Attempt::Refused(refusal @ Refusal::TooOld(_)) => return Err(refusal.into()),
                     Attempt::Unknown | Attempt::Refused(Refusal::OutcomeUnknown) if command.request.is_none() => {
                         return Err(OperationError::OutcomeUnknown);
                     }
-                    Attempt::Unknown => failure = OperationError::OutcomeUnknown,
+                    Attempt::Unknown | Attempt::Refused(Refusal::OutcomeUnknown) => in_doubt = true,
                     Attempt::Refused(refusal) => failure = refusal.into(),
                     Attempt::NotThere if replicas >= wanted => failure = Refusal::Unavailable.into(),
                     Attempt::NotThere => {}
@@ -64,7 +67,7 @@ impl Coordinator {
                 self.look_for_newer(chains, slot, &view).await;
             }
             if Instant::now() >= deadline {
-                return Err(failure);
+                return Err(if in_doubt { OperationError::OutcomeUnknown } else { failure });
             }
             sleep(PAUSE).await;
         }

@@ -69,6 +69,18 @@ pub enum OperationError {
     /// Chain mode: the write may have been carried out, or may still be.
     #[error("it is not known whether the write was carried out: read the key before writing it again")]
     OutcomeUnknown,
+    /// What only chain mode can do; nothing has changed.
+    #[error("only a keyspace in chain mode can do that")]
+    NeedsChain,
+    /// What was asked for did not hold; nothing has changed.
+    #[error("{}", condition_text(*.revision))]
+    ConditionFailed {
+        /// The key was last written at this revision; `None`: it has no value.
+        revision: Option<u64>,
+    },
+    /// The sum does not fit; nothing has changed.
+    #[error("the counter would overflow")]
+    Overflow,
     /// An increment of what is no counter, or the like; nothing has changed.
     #[error("the key holds a value of another type")]
     WrongType,
@@ -84,6 +96,13 @@ pub enum OperationError {
     /// What another peer said.
     #[error("{}", .0.message)]
     Remote(v1::Failure),
+}
+
+fn condition_text(revision: Option<u64>) -> String {
+    revision.map_or_else(
+        || "the key has no value".to_owned(),
+        |revision| format!("the key is not as expected: it was last written at revision {revision}"),
+    )
 }
 
 /// What clients are told.

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use dht_core::{
     overlay::Peer,
     record::{Mode, RecordKey},
-    replication::chain::{Record, Value},
+    replication::chain::Record,
     ring::Slot,
 };
 use dhtd_proto::v1;
 use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 
-use super::{Coordinator, OPERATION_TIME, OperationError, RETRY_PAUSE};
+use super::{Coordinator, OPERATION_TIME, OperationError, RETRY_PAUSE, get::shown};
 use crate::{
     driver::{chains::TablePart, shards::Shards},
     wire,
@@ -190,11 +190,8 @@ async fn collect(
 }
 
 fn item((at, record): (RecordKey, Record)) -> v1::KeyValue {
-    let value = match record.value {
-        Value::Bytes(value) => value,
-        Value::Counter(total) => total.to_string().into(),
-    };
-    v1::KeyValue { key: at.key, value, version: None, revision: record.revision }
+    let (value, counter) = shown(record.value);
+    v1::KeyValue { key: at.key, value, version: None, revision: record.revision, counter }
 }
 
 fn scan_slot(shards: &Arc<Shards>, slot: Slot, synced: bool, pages: &mpsc::Sender<Page>) -> Result<(), OperationError> {
@@ -203,7 +200,13 @@ fn scan_slot(shards: &Arc<Shards>, slot: Slot, synced: bool, pages: &mpsc::Sende
         let (at, record) = entry?;
         let Some(value) = record.value().cloned() else { continue };
         bytes += at.key.len() + value.len();
-        items.push(v1::KeyValue { key: at.key, value, version: Some(wire::version(record.version)), revision: 0 });
+        items.push(v1::KeyValue {
+            key: at.key,
+            value,
+            version: Some(wire::version(record.version)),
+            revision: 0,
+            counter: None,
+        });
         if bytes >= PAGE_BYTES || items.len() >= PAGE_ITEMS {
             bytes = 0;
             let page = Page { slot: slot.0, items: std::mem::take(&mut items), slot_done: false, synced };

@@ -22,6 +22,8 @@ pub struct Read {
     pub value: Bytes,
     /// Which write it is of.
     pub stamp: Stamp,
+    /// It is a counter: its total; `value` has it in decimal digits.
+    pub counter: Option<i64>,
 }
 
 /// What one replica holds under a key.
@@ -42,10 +44,10 @@ impl Coordinator {
         let at = Self::key(key)?;
         if self.mode()? == Mode::Chain {
             return match self.read_chain(at).await? {
-                Some(chain::Record { revision, value: Value::Bytes(value) }) => {
-                    Ok(Read { value, stamp: Stamp::Revision(revision) })
+                Some(chain::Record { revision, value }) => {
+                    let (value, counter) = shown(value);
+                    Ok(Read { value, stamp: Stamp::Revision(revision), counter })
                 }
-                Some(chain::Record { value: Value::Counter(_), .. }) => Err(OperationError::WrongType),
                 None => Err(OperationError::KeyNotFound),
             };
         }
@@ -123,8 +125,16 @@ impl Coordinator {
     }
 }
 
+/// What clients see of a value, and the total if it is a counter.
+pub(super) fn shown(value: Value) -> (Bytes, Option<i64>) {
+    match value {
+        Value::Bytes(value) => (value, None),
+        Value::Counter(total) => (total.to_string().into(), Some(total)),
+    }
+}
+
 fn value_of(record: Option<Record>) -> Result<Read, OperationError> {
     let record = record.ok_or(OperationError::KeyNotFound)?;
     let value = record.value().cloned().ok_or(OperationError::KeyNotFound)?;
-    Ok(Read { value, stamp: Stamp::Version(record.version) })
+    Ok(Read { value, stamp: Stamp::Version(record.version), counter: None })
 }

@@ -63,13 +63,8 @@ pub struct Written {
     pub durable: u32,
     /// The key had a value before.
     pub existed: bool,
-}
-
-impl From<WriteOutcome> for Written {
-    fn from(outcome: WriteOutcome) -> Self {
-        let WriteOutcome { version, durable, existed } = outcome;
-        Self { stamp: Stamp::Version(version), durable, existed }
-    }
+    /// What a counter is now.
+    pub total: Option<i64>,
 }
 
 /// Carries out client operations. Cheap to clone.
@@ -138,7 +133,10 @@ impl Coordinator {
     }
 
     /// Checks a client's key.
-    fn key(key: Bytes) -> Result<RecordKey, OperationError> {
+    ///
+    /// # Errors
+    /// If it is empty or too long.
+    pub fn key(key: Bytes) -> Result<RecordKey, OperationError> {
         Self::key_in(KeyspaceId::DEFAULT.0, key)
     }
 

@@ -1,8 +1,7 @@
-//! Put and delete.
+//! Writes.
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
     record::{Content, Mode, RecordKey},
@@ -22,41 +21,40 @@ use crate::{
 };
 
 impl Coordinator {
-    /// Writes a value; answered when `min_durable` replicas have it on disk (0 means 1).
+    /// Carries out a client's command; answered when `min_durable` replicas have it on disk (0 means 1). Eventual mode
+    /// knows plain puts and deletes.
     ///
     /// # Errors
     /// See [`OperationError`].
-    pub async fn put(&self, key: Bytes, value: Bytes, min_durable: u32) -> Result<Written, OperationError> {
+    pub async fn execute(&self, command: Command, min_durable: u32) -> Result<Written, OperationError> {
         let limit = self.0.limits.value_bytes;
-        if value.len() > limit {
+        if let Action::Put(value) = &command.action
+            && value.len() > limit
+        {
             return Err(OperationError::ValueTooLarge { bytes: value.len(), limit });
         }
-        let at = Self::key(key)?;
-        match self.mode()? {
-            Mode::Chain => self.write_chain(at, Action::Put(value), min_durable).await,
-            Mode::Eventual => Ok(self.write(at, Content::Value(value), min_durable).await?.into()),
+        if self.mode()? == Mode::Chain {
+            return self.execute_in_chain(command, min_durable).await;
         }
+        let content = match (command.action, command.condition) {
+            (Action::Put(value), None) => Content::Value(value),
+            (Action::Delete, None) => Content::Tombstone,
+            _ => return Err(OperationError::NeedsChain),
+        };
+        let WriteOutcome { version, durable, existed } = self.write(command.at, content, min_durable).await?;
+        Ok(Written { stamp: Stamp::Version(version), durable, existed, total: None })
     }
 
-    /// Deletes a key; whether it was there makes no difference but in `existed`.
-    ///
-    /// # Errors
-    /// See [`OperationError`].
-    pub async fn delete(&self, key: Bytes, min_durable: u32) -> Result<Written, OperationError> {
-        let at = Self::key(key)?;
-        match self.mode()? {
-            Mode::Chain => self.write_chain(at, Action::Delete, min_durable).await,
-            Mode::Eventual => Ok(self.write(at, Content::Tombstone, min_durable).await?.into()),
-        }
-    }
-
-    async fn write_chain(&self, at: RecordKey, action: Action, min_durable: u32) -> Result<Written, OperationError> {
-        let command = Command { at, condition: None, action, request: None };
+    async fn execute_in_chain(&self, command: Command, min_durable: u32) -> Result<Written, OperationError> {
         let (outcome, durable) = self.command(command, min_durable).await?;
         match outcome {
-            Outcome::Done { revision, .. } => Ok(Written { stamp: Stamp::Revision(revision), durable, existed: true }),
-            Outcome::NothingThere => Ok(Written { stamp: Stamp::Revision(0), durable, existed: false }),
-            Outcome::ConditionFailed(_) | Outcome::WrongType | Outcome::Overflow => Err(OperationError::WrongType),
+            Outcome::Done { revision, total } => {
+                Ok(Written { stamp: Stamp::Revision(revision), durable, existed: true, total })
+            }
+            Outcome::NothingThere => Ok(Written { stamp: Stamp::Revision(0), durable, existed: false, total: None }),
+            Outcome::ConditionFailed(revision) => Err(OperationError::ConditionFailed { revision }),
+            Outcome::WrongType => Err(OperationError::WrongType),
+            Outcome::Overflow => Err(OperationError::Overflow),
         }
     }
 

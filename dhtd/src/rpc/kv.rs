@@ -1,15 +1,18 @@
 //! `KvService`.
 
+use bytes::Bytes;
+use dht_core::replication::chain::{Action, Command, Condition};
 use dhtd_proto::v1::{
-    self, DeleteRequest, DeleteResponse, ExportRequest, ExportResponse, GetRequest, GetResponse, PutRequest,
-    PutResponse, kv_service_server::KvService,
+    self, CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, ExportRequest, ExportResponse,
+    GetRequest, GetResponse, IncrementRequest, IncrementResponse, PutRequest, PutResponse,
+    kv_service_server::KvService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    coordinator::{Coordinator, Stamp},
+    coordinator::{Coordinator, Stamp, Written},
     wire,
 };
 
@@ -21,43 +24,79 @@ type Items = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ExportResp
 #[tonic::async_trait]
 impl KvService for KvApi {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let PutRequest { key, value, min_durable } = request.into_inner();
-        let done = self.0.put(key, value, min_durable).await?;
-        let (version, revision) = stamp(done.stamp);
-        Ok(Response::new(PutResponse { version, durable: done.durable, existed: done.existed, revision }))
+        let PutRequest { key, value, min_durable, if_revision, request } = request.into_inner();
+        let command = command(key, if_revision.map(at_revision), Action::Put(value), request)?;
+        let Written { stamp, durable, existed, .. } = self.0.execute(command, min_durable).await?;
+        let (version, revision) = shown(stamp);
+        Ok(Response::new(PutResponse { version, durable, existed, revision }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let GetRequest { key } = request.into_inner();
         let read = self.0.get(key).await?;
-        let (version, revision) = stamp(read.stamp);
-        Ok(Response::new(GetResponse { version, value: read.value, revision }))
+        let (version, revision) = shown(read.stamp);
+        Ok(Response::new(GetResponse { version, value: read.value, revision, counter: read.counter }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let DeleteRequest { key, min_durable } = request.into_inner();
-        let done = self.0.delete(key, min_durable).await?;
-        let (version, revision) = stamp(done.stamp);
-        Ok(Response::new(DeleteResponse { version, durable: done.durable, existed: done.existed, revision }))
+        let DeleteRequest { key, min_durable, if_revision, request } = request.into_inner();
+        let command = command(key, if_revision.map(at_revision), Action::Delete, request)?;
+        let Written { stamp, durable, existed, .. } = self.0.execute(command, min_durable).await?;
+        let (version, revision) = shown(stamp);
+        Ok(Response::new(DeleteResponse { version, durable, existed, revision }))
+    }
+
+    async fn compare_and_set(
+        &self,
+        request: Request<CompareAndSetRequest>,
+    ) -> Result<Response<CompareAndSetResponse>, Status> {
+        let CompareAndSetRequest { key, expected, value, request } = request.into_inner();
+        let condition = expected.map_or(Condition::Absent, Condition::Value);
+        let command = command(key, Some(condition), Action::Put(value), request)?;
+        let Written { stamp, durable, .. } = self.0.execute(command, 1).await?;
+        Ok(Response::new(CompareAndSetResponse { revision: shown(stamp).1, durable }))
+    }
+
+    async fn increment(&self, request: Request<IncrementRequest>) -> Result<Response<IncrementResponse>, Status> {
+        let IncrementRequest { key, by, request } = request.into_inner();
+        let command = command(key, None, Action::Add(by), request)?;
+        let Written { stamp, durable, total, .. } = self.0.execute(command, 1).await?;
+        let total = total.unwrap_or_default(); // An increment that was carried out has one.
+        Ok(Response::new(IncrementResponse { total, revision: shown(stamp).1, durable }))
     }
 
     type ExportStream = Items;
 
     async fn export(&self, _: Request<ExportRequest>) -> Result<Response<Items>, Status> {
-        let (pages, receiver) = mpsc::channel(4);
+        let (items, receiver) = mpsc::channel(8);
         let (end, ended) = mpsc::channel(1);
         let coordinator = self.0.clone();
         tokio::spawn(async move {
-            if let Err(error) = coordinator.export(pages).await {
+            if let Err(error) = coordinator.export(items).await {
                 let _ = end.send(Err(Status::from(error))).await;
             }
         });
-        let pages = ReceiverStream::new(receiver).map(Ok);
-        Ok(Response::new(Box::pin(pages.chain(ReceiverStream::new(ended)))))
+        let items = ReceiverStream::new(receiver).map(Ok);
+        Ok(Response::new(Box::pin(items.chain(ReceiverStream::new(ended)))))
     }
 }
 
-fn stamp(stamp: Stamp) -> (Option<v1::Version>, u64) {
+fn command(
+    key: Bytes,
+    condition: Option<Condition>,
+    action: Action,
+    request: Option<v1::RequestId>,
+) -> Result<Command, Status> {
+    let request = request.map(wire::chain::decode_request).transpose()?;
+    Ok(Command { at: Coordinator::key(key)?, condition, action, request })
+}
+
+/// What has no value has never been written.
+fn at_revision(revision: u64) -> Condition {
+    if revision == 0 { Condition::Absent } else { Condition::Revision(revision) }
+}
+
+fn shown(stamp: Stamp) -> (Option<v1::Version>, u64) {
     match stamp {
         Stamp::Version(version) => (Some(wire::version(version)), 0),
         Stamp::Revision(revision) => (None, revision),

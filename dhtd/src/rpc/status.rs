@@ -30,7 +30,13 @@ impl From<OperationError> for Status {
             return status(Code::from_i32(failure.code), &failure.reason, failure.message);
         }
         let Verdict(code, reason) = verdict(&error);
-        status(code, reason, message(&error))
+        let more = match &error {
+            OperationError::ConditionFailed { revision } => Some(("revision", revision.unwrap_or(0))),
+            OperationError::ChainRefused(Refusal::TooOld(revision)) => Some(("revision", *revision)),
+            _ => None,
+        };
+        let metadata = more.map(|(name, number)| (name.to_owned(), number.to_string()));
+        status_with(code, reason, message(&error), metadata.into_iter().collect())
     }
 }
 
@@ -121,6 +127,9 @@ fn verdict(error: &OperationError) -> Verdict {
             Verdict(Code::Unavailable, "NO_QUORUM")
         }
         OperationError::OutcomeUnknown => Verdict(Code::Unavailable, "OUTCOME_UNKNOWN"),
+        OperationError::NeedsChain => Verdict(Code::FailedPrecondition, "NEEDS_CHAIN_KEYSPACE"),
+        OperationError::ConditionFailed { .. } => Verdict(Code::FailedPrecondition, "CONDITION_FAILED"),
+        OperationError::Overflow => Verdict(Code::FailedPrecondition, "COUNTER_OVERFLOW"),
         OperationError::WrongType => Verdict(Code::FailedPrecondition, "WRONG_TYPE"),
         OperationError::Malformed(_) => Verdict(Code::InvalidArgument, "MALFORMED_MESSAGE"),
         OperationError::Stopping => Verdict(Code::Unavailable, "STOPPING"),
@@ -136,7 +145,11 @@ fn message(error: &OperationError) -> String {
 }
 
 fn status(code: Code, reason: &str, message: String) -> Status {
-    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    status_with(code, reason, message, HashMap::new())
+}
+
+fn status_with(code: Code, reason: &str, message: String, metadata: HashMap<String, String>) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
     match code {
         Code::Unavailable | Code::ResourceExhausted => drop(details.set_retry_info(Some(RETRY_AFTER))),
         Code::InvalidArgument => drop(details.add_bad_request_violation(field_of(reason), message.clone())),

@@ -215,7 +215,11 @@ fn request(request: RequestId) -> v1::RequestId {
     v1::RequestId { client_id, sequence: request.sequence, floor: request.floor }
 }
 
-fn decode_request(request: v1::RequestId) -> Result<RequestId, Malformed> {
+/// Reads the name of a client's write.
+///
+/// # Errors
+/// If the client's id has not 16 bytes.
+pub fn decode_request(request: v1::RequestId) -> Result<RequestId, Malformed> {
     let client = request.client_id.as_ref().try_into().map_err(|_| Malformed("a client id has 16 bytes"))?;
     Ok(RequestId { client: u128::from_be_bytes(client), sequence: request.sequence, floor: request.floor })
 }

@@ -19,8 +19,8 @@ use dhtd_proto::v1::{self, chain_message as pb};
 use super::Malformed;
 
 pub use entry::{
-    command, decode_command, decode_entry, decode_outcome, decode_record, decode_recorded, decode_refusal, entry,
-    outcome, record, recorded, refusal,
+    command, decode_command, decode_entry, decode_outcome, decode_record, decode_recorded, decode_refusal,
+    decode_request, entry, outcome, record, recorded, refusal,
 };
 pub use views::{acceptor, decode_acceptor, decode_epoch, decode_position, decode_view, epoch, position, view};
 

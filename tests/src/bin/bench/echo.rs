@@ -8,9 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use dhtd_proto::v1::{
-    self, CallRequest, CallResponse, DeleteRequest, DeleteResponse, ExchangeRequest, ExchangeResponse, ExportRequest,
-    ExportResponse, GetRequest, GetResponse, PeerReply, PutRequest, PutResponse, ScanSlotsRequest, ScanSlotsResponse,
-    TestifyRequest, TestifyResponse, TransferRequest, TransferResponse,
+    self, CallRequest, CallResponse, CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse,
+    ExchangeRequest, ExchangeResponse, ExportRequest, ExportResponse, GetRequest, GetResponse, IncrementRequest,
+    IncrementResponse, PeerReply, PutRequest, PutResponse, ScanSlotsRequest, ScanSlotsResponse, TestifyRequest,
+    TestifyResponse, TransferRequest, TransferResponse,
     kv_service_server::{KvService, KvServiceServer},
     peer_call::Call,
     peer_reply::Reply,
@@ -128,10 +129,25 @@ impl KvService for Nothing {
     }
 
     async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        Ok(Response::new(GetResponse { version: version(), value: Bytes::from_static(&VALUE), revision: 0 }))
+        Ok(Response::new(GetResponse {
+            version: version(),
+            value: Bytes::from_static(&VALUE),
+            ..GetResponse::default()
+        }))
     }
 
     async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        Err(Status::unimplemented("it is not measured"))
+    }
+
+    async fn compare_and_set(
+        &self,
+        _: Request<CompareAndSetRequest>,
+    ) -> Result<Response<CompareAndSetResponse>, Status> {
+        Err(Status::unimplemented("it is not measured"))
+    }
+
+    async fn increment(&self, _: Request<IncrementRequest>) -> Result<Response<IncrementResponse>, Status> {
         Err(Status::unimplemented("it is not measured"))
     }
 

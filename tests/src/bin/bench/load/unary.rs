@@ -35,7 +35,7 @@ async fn one_loop(
         let begun = Instant::now();
         match operation {
             Operation::Put { min_durable } => {
-                let request = PutRequest { key, value: draw.value(), min_durable };
+                let request = PutRequest { key, value: draw.value(), min_durable, ..PutRequest::default() };
                 let answer = client.put(request).await.map_err(|status| status.to_string())?.into_inner();
                 if answer.durable < min_durable {
                     return Err(format!("durable on {} peers, not {min_durable}", answer.durable));
