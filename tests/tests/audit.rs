@@ -89,13 +89,13 @@ fn what_an_audit_says_of_a_ring_whose_peers_come_and_go_was_true() {
         let mut world = World::settled(config(seed, 2), 12, 1);
         for _ in 0..6 {
             let report = audit(&mut world, &mut |world| {
-                // A join about every second and a death every two.
+                // A join and a death about every second.
                 match world.random().random_range(0..20) {
                     0 | 1 if world.live().count() < 20 => {
                         let seed = some_member(world);
                         world.join(&[seed]);
                     }
-                    2 if world.live().count() > 8 => {
+                    2 | 3 if world.live().count() > 8 => {
                         let victim = some_member(world);
                         world.kill(victim);
                     }

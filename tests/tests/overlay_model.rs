@@ -176,28 +176,47 @@ fn of_two_newcomers_that_join_at_once_both_may_own_a_node_until_one_has_told_the
     assert_eq!(world.owners_of(C), [C]);
 }
 
-/// As in the paper (section IV-D), the word of the node before decides if a predecessor has died. It may not know all.
+/// B joins between A and C, and C has accepted it.
+const B_IS_ACCEPTED: [Action; 10] = [
+    Action::Join(B, A),
+    Action::Deliver(B, A, Find, 0),
+    Action::Deliver(A, B, Found, 0),
+    Action::Round(B),
+    Action::Deliver(B, C, GetNeighbours, 0),
+    Action::Deliver(C, B, Neighbours, 0),
+    Action::Deliver(B, C, Notify, 0),
+    Action::Deliver(C, B, Changed, 0),
+    Action::Deliver(B, C, GetNeighbours, 0),
+    Action::Deliver(C, B, Neighbours, 0),
+];
+
+/// As in the paper (section IV-D), the word of the node before decides if a predecessor has died. It may not know all:
+/// with k = 1 a newcomer announces itself to nobody.
 #[test]
 fn an_heir_answers_for_a_newcomer_that_only_the_dead_one_knew_until_the_newcomer_speaks() {
-    let joined = [
-        join(B, A),
-        deliver(B, A, Find),
-        deliver(A, B, Found),
-        round(B),
-        deliver(B, C, GetNeighbours),
-        deliver(C, B, Neighbours),
-        deliver(B, C, Notify),
-        deliver(C, B, Changed),
-        deliver(B, C, GetNeighbours),
-        deliver(C, B, Neighbours),
-    ];
-    let world = after(overlay(&[A, C, D], &[B]), &joined).expect("it is possible");
+    let world = after(overlay(&[A, C, D], &[B]), &B_IS_ACCEPTED).expect("it is possible");
     assert_eq!(world.owner_of(B, A), Some(B), "C knows that it is not the owner");
     let world = world.after_all([fail(C), notice(A, C), notice(D, C)]).expect("it is possible");
     assert_eq!(world.owners_of(B), [B], "the heir does not take itself for the owner");
     assert_eq!(world.owner_of(B, A), Some(D), "it answers where A has sent it");
-    let spoken =
-        [notice(B, C), round(B), deliver(B, D, GetNeighbours), deliver(D, B, Neighbours), deliver(B, D, Notify)];
-    let world = world.after_all(spoken).expect("it is possible");
+    let world = world.after_all(B_SPEAKS_TO_D).expect("it is possible");
     assert_eq!(world.owner_of(B, A), Some(B));
+}
+
+/// B has found out that C is dead.
+const B_SPEAKS_TO_D: [Action; 5] = [
+    Action::Notice(B, C),
+    Action::Round(B),
+    Action::Deliver(B, D, GetNeighbours, 0),
+    Action::Deliver(D, B, Neighbours, 0),
+    Action::Deliver(B, D, Notify, 0),
+];
+
+#[test]
+fn who_has_spoken_before_the_heir_missed_its_predecessor_takes_its_place() {
+    let world = after(overlay(&[A, C, D], &[B]), &B_IS_ACCEPTED).expect("it is possible");
+    let world = world.after_all([fail(C)].into_iter().chain(B_SPEAKS_TO_D)).expect("it is possible");
+    let world = world.after_all([notice(A, C), notice(D, C)]).expect("it is possible");
+    assert_eq!(world.owner_of(B, A), Some(B), "D does not answer for it");
+    assert_eq!(world.owners_of(D), [D], "D knows at once where its interval begins");
 }

@@ -36,6 +36,11 @@ impl Answers {
         self.open.len()
     }
 
+    /// The test looks for this identifier. It is random: no peer asks for the same of its own accord.
+    pub(super) fn looks_for(&self, target: Id) -> bool {
+        self.open.values().any(|open| open.target == target)
+    }
+
     /// Those that have ended with an owner.
     pub fn found(&self) -> impl Iterator<Item = &Lookup> {
         self.ended.values().filter_map(|result| result.as_ref().ok())

@@ -116,7 +116,11 @@ impl World {
         };
         let Some(&to) = self.by_address.get(address) else { return };
         let cut = self.hosts[from].part != self.hosts[to].part;
-        if !cut && self.hosts[to].state.is_none() && matches!(message.body, Body::Find(_)) {
+        if let Body::Find(find) = &message.body
+            && !cut
+            && self.hosts[to].state.is_none()
+            && self.answers.looks_for(find.target)
+        {
             self.dead_ends += 1;
         }
         self.send(from, to, &Packet::Overlay(Box::new(message.clone())));

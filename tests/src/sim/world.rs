@@ -96,7 +96,7 @@ pub struct World {
     pub census: Census,
     /// Which timers fire.
     pub maintenance: Maintenance,
-    /// Lookups that were sent to a peer that is down.
+    /// Messages of the test's lookups to peers that are down; not of those that peers make for their own ends.
     pub dead_ends: u64,
     /// The first break of the invariant. Time stands still from there on.
     pub violation: Option<String>,

@@ -36,6 +36,7 @@ pub struct Essence {
 struct NodeEssence {
     accepted: bool,
     predecessor: Option<Node>,
+    stand_in: Option<Node>,
     successors: Vec<Node>,
     fingers: Vec<(u32, Node)>,
     operation: Option<(OpKind, Node, u32)>,
@@ -69,6 +70,7 @@ impl From<&NodeState> for NodeEssence {
         Self {
             accepted: state.accepted,
             predecessor: state.predecessor,
+            stand_in: state.stand_in,
             successors: state.successors.clone(),
             fingers: state.fingers().collect(),
             operation: state.op.map(|op| (op.kind, op.target, op.attempts)),

@@ -29,6 +29,12 @@ impl Homes {
         self.announced.retain(|_, (home, _)| home.owner.peer != peer);
     }
 
+    /// The owners that have announced themselves, from a point on.
+    pub(super) fn owners_from(&self, point: Id) -> impl Iterator<Item = Node> {
+        let announced = self.announced.range(point..).chain(self.announced.range(..point));
+        announced.map(|(_, (home, _))| home.owner)
+    }
+
     fn get(&self, point: Id) -> Option<&Home> {
         // Of two owners that both claim the point, the nearer one has joined later.
         let claims = |home: &&Home| covers(home.after, point, home.owner.id);

@@ -33,7 +33,7 @@ pub(super) enum Asker {
     /// A node that joins at its own identifier.
     Join { index: usize },
     /// Whether the node before this one has it as its successor.
-    Reconcile { index: usize },
+    Reconcile { index: usize, through: PeerId },
 }
 
 /// A lookup that was passed on and is not confirmed yet.
@@ -102,7 +102,7 @@ impl State {
     pub(super) fn start_lookup_at(&mut self, peer: PeerId, index: usize) {
         let number = self.next_number();
         let target = self.nodes[index].node.id;
-        let asker = Asker::Reconcile { index };
+        let asker = Asker::Reconcile { index, through: peer };
         self.asked.insert(number, Asked { asker, target, started: self.now, attempts: LOOKUP_ATTEMPTS });
         self.set_timer(LOOKUP_TIME_OUT, Timer::Lookup(number));
         if let Some(find) = self.find(number) {
@@ -119,7 +119,12 @@ impl State {
                 self.asked.remove(&number);
                 self.event(Event::Lookup { token, result: Err(LookupFailed) });
             }
-            Asker::Finger { .. } | Asker::Reconcile { .. } => drop(self.asked.remove(&number)),
+            Asker::Finger { .. } => drop(self.asked.remove(&number)),
+            Asker::Reconcile { through, .. } => {
+                // Nobody else would find out that a peer is dead which is only remembered.
+                self.asked.remove(&number);
+                self.directory.missed(through, self.now);
+            }
         }
     }
 
@@ -146,7 +151,7 @@ impl State {
 
     /// Answers the lookup, or passes it on to the best peer that is not in `tried`.
     fn advance(&mut self, mut find: Find, tried: BTreeSet<PeerId>) {
-        if let Some(index) = self.answers(&find) {
+        if let Some(index) = self.answers(&find, &tried) {
             return self.answer(index, find);
         }
         let Some((node, reason)) = self.next_hop(&find, &tried) else { return };
@@ -170,12 +175,15 @@ impl State {
     }
 
     /// The node of ours that ends the lookup.
-    fn answers(&self, find: &Find) -> Option<usize> {
+    fn answers(&self, find: &Find, tried: &BTreeSet<PeerId>) -> Option<usize> {
+        let is_heir = |state: &NodeState| {
+            is_heir(state, find) && self.owner_before(find, |node| self.may_ask(node, tried)).is_none()
+        };
         let ends = |state: &NodeState| {
             let me = state.node.id;
             state.member
                 && match find.purpose {
-                    Purpose::Owner => state.owns(find.target) || is_heir(state, find),
+                    Purpose::Owner => state.owns(find.target) || is_heir(state),
                     Purpose::Predecessor => find.target != me && covers(me, find.target, state.successor().id),
                 }
         };
@@ -217,16 +225,19 @@ impl State {
             Asker::Finger { index, bit } if self.may_list(&found.node) => self.finger_found(index, bit, found.node),
             Asker::Finger { .. } => {}
             Asker::Join { index } => self.predecessor_found(index, found),
-            Asker::Reconcile { index } => self.found_from_elsewhere(index, &found),
+            Asker::Reconcile { index, .. } => self.found_from_elsewhere(index, &found),
         }
     }
 
     /// The best peer to ask next. A suspected one is only taken if there is no other.
     fn next_hop(&self, find: &Find, tried: &BTreeSet<PeerId>) -> Option<(Node, HopReason)> {
-        let trusted =
-            |node: &Node| node.peer != self.me.id && self.directory.usable_node(node) && !tried.contains(&node.peer);
+        let trusted = |node: &Node| self.may_ask(node, tried);
         let suspected = |node: &Node| self.directory.get(node.peer).is_some_and(|known| known.health.suspected());
         self.best_hop(find, |node| trusted(node) && !suspected(node)).or_else(|| self.best_hop(find, trusted))
+    }
+
+    fn may_ask(&self, node: &Node, tried: &BTreeSet<PeerId>) -> bool {
+        node.peer != self.me.id && self.directory.usable_node(node) && !tried.contains(&node.peer)
     }
 
     fn best_hop(&self, find: &Find, may: impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
@@ -234,7 +245,7 @@ impl State {
         match find.purpose {
             Purpose::Owner => self
                 .listed_successor(target, &may)
-                .or_else(|| self.closer_predecessor(find, &may))
+                .or_else(|| self.owner_before(find, &may))
                 .or_else(|| first(self.table_from(target), &may, HopReason::Table))
                 .or_else(|| self.closest_preceding(target, &may)),
             Purpose::Predecessor => first(self.table_before(target), &may, HopReason::Table)
@@ -257,12 +268,16 @@ impl State {
         found.map(|node| (node, HopReason::Successor))
     }
 
-    /// The predecessor, if the last hop took a node of ours for the owner and somebody is at the target or after it.
-    fn closer_predecessor(&self, find: &Find, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
+    /// Somebody at the target or after it, if the last hop took a node of ours for the owner: the predecessor, or, if that
+    /// has died, the first that has announced itself.
+    fn owner_before(&self, find: &Find, may: impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
         let (_, taken) = taken_for_owner(find)?;
-        let before = self.nodes[self.own_member(&taken)?].predecessor.filter(may)?;
-        let behind = before.id == find.target || covers(find.target, before.id, taken.id);
-        behind.then_some((before, HopReason::Predecessor))
+        let before = match self.nodes[self.own_member(&taken)?].predecessor {
+            Some(before) => Some(before).filter(may),
+            None => self.homes.owners_from(find.target).find(may),
+        };
+        let behind = |node: &Node| node.id == find.target || covers(find.target, node.id, taken.id);
+        before.filter(behind).map(|node| (node, HopReason::Predecessor))
     }
 
     /// The node of all tables that is closest before the target, if it is closer than all of ours.
@@ -302,13 +317,13 @@ impl State {
     }
 }
 
-/// The node's predecessor has died, and the node before that one knows nobody alive between the target and this node:
-/// as in the paper (section IV-D), its word decides. The next round of maintenance makes it the predecessor.
+/// The node's predecessor has died, and the asker knows nobody alive between the target and this node: as in the paper
+/// (section IV-D), its word decides. The next round of maintenance finds the new predecessor.
 ///
-/// It is a guess, made so that a death leaves no interval without an answer. It is wrong, until the true owner's next
-/// round at most, if the dead predecessor had accepted a newcomer of which the node before has not heard; or if it is
-/// alive after all, and both have been waiting for it in vain. The answer then names an owner, but no home group: that
-/// needs a predecessor.
+/// It is a guess, made so that a death leaves no interval without an answer; those that have announced themselves are
+/// asked first. It is wrong, until the true owner's next round at most, if the dead predecessor had accepted a newcomer
+/// of which neither has heard; or if it is alive after all, and both have been waiting for it in vain. The answer then
+/// names an owner, but no home group: that needs a predecessor.
 fn is_heir(state: &NodeState, find: &Find) -> bool {
     let by_list = find.hops.last().is_some_and(|hop| hop.reason == HopReason::Successor);
     let named = taken_for_owner(find).is_some_and(|(_, taken)| taken == state.node);
@@ -338,3 +353,47 @@ const LOOKUP_ATTEMPTS: u32 = 5;
 
 /// More than any sane way is long: a lookup that goes around in circles ends here and is tried again by its asker.
 const MAX_HOPS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Rules,
+        overlay::{Circle, Config, Home, Input, Message, Output, Peer, Ring, RingId},
+        ring::SlotBits,
+    };
+
+    fn peer(id: PeerId) -> Peer {
+        Peer { id, address: "a:1".into(), incarnation: 1, nodes: 1, leaving: false }
+    }
+
+    /// The node that a lookup is sent to, or that answers it.
+    fn goes_to(outputs: &[Output]) -> Option<Node> {
+        outputs.iter().find_map(|output| match output {
+            Output::Send(_, Message { body: Body::Find(find), .. }) => find.hops.last().map(|hop| hop.node),
+            Output::Send(_, Message { body: Body::Found(found), .. }) => Some(found.node),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn an_heir_answers_only_if_who_has_announced_itself_does_not() {
+        let circle = Circle::ideal((0..5).map(|name| peer(PeerId::new([name; 16]))));
+        let [asker, newcomer, dead, heir, _] = *circle.nodes() else { panic!("five nodes") };
+        let ring = Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT };
+        let (mut state, _) = State::settled(Config::default(), Rules::ALL, &circle, heir.peer, ring, 1);
+        let mut take = |input| state.handle(Duration::ZERO, input);
+        let from = |node: Node, body| Input::Message(Message { sender: peer(node.peer), about: Vec::new(), body });
+        let group = vec![newcomer.peer, dead.peer, heir.peer];
+        take(from(newcomer, Body::Home(vec![Home { after: asker.id, owner: newcomer, group }])));
+        take(from(dead, Body::Gone));
+        let id = FindId { asker: asker.peer, number: 1, attempt: 1 };
+        let hop = |node, reason| Hop { node, reason, round_trip_us: 0 };
+        // The asker has not heard of the newcomer, and knows that the dead one is.
+        let hops = vec![hop(asker, HopReason::Start), hop(heir, HopReason::Successor)];
+        let (target, purpose) = (newcomer.id, Purpose::Owner);
+        let find = Find { id, asker: peer(asker.peer), target, purpose, hops, timeouts: 0 };
+        assert_eq!(goes_to(&take(from(asker, Body::Find(find)))), Some(newcomer));
+        assert_eq!(goes_to(&take(Input::Timer(Timer::Hop(id, 3)))), Some(heir), "the newcomer is silent");
+    }
+}

@@ -230,10 +230,13 @@ impl State {
         if from != to && self.may_list(&from) {
             let node = &mut self.nodes[index];
             let closer = node.predecessor.is_none_or(|before| between(before.id, from.id, node.node.id));
-            if (closer || !self.rules.rectify_checks_predecessor) && node.predecessor != Some(from) {
-                node.predecessor = Some(from);
+            let replaces = (closer || !self.rules.rectify_checks_predecessor) && node.predecessor != Some(from);
+            if replaces {
+                node.set_predecessor(from);
                 self.changed = true;
-                self.send(from.peer, Body::Changed { from: to, to: from });
+                self.greet_predecessor(index);
+            } else {
+                node.passed_over(from);
             }
             if self.nodes[index].successors.is_empty() {
                 self.start_operation(index);
@@ -241,6 +244,14 @@ impl State {
         }
         for node in std::iter::once(&from).chain(successors) {
             self.consider(*node);
+        }
+    }
+
+    /// The predecessor is a new one: it is told that it is accepted.
+    pub(super) fn greet_predecessor(&mut self, index: usize) {
+        let NodeState { node: from, predecessor, .. } = self.nodes[index];
+        if let Some(to) = predecessor {
+            self.send(to.peer, Body::Changed { from, to });
         }
     }
 
@@ -287,8 +298,10 @@ impl State {
         if of_successor == Some(state.node) && !state.accepted {
             state.accepted = true;
             self.changed = true;
-        } else if nearer.is_some_and(|node| state.predecessor.is_some_and(|p| between(p.id, node.id, state.node.id))) {
-            state.predecessor = nearer;
+        } else if let Some(nearer) = nearer
+            && state.predecessor.is_some_and(|before| between(before.id, nearer.id, state.node.id))
+        {
+            state.set_predecessor(nearer);
             self.changed = true;
         }
     }

@@ -16,6 +16,7 @@
 //! answer of the candidate p: still in (me, succ[0]) -> succ := p + L.   idle; notify succ[0]
 //! no answer, peer dead:      its nodes leave all lists.   Successor -> go on with the new head;   Candidate -> idle; notify
 //! notify(q):                 predecessor unknown, dead, or q in (predecessor, me) -> predecessor := q
+//!                            else keep q until the predecessor is heard again; if it is dead -> predecessor := q
 //! asked while busy:          answer Busy, keep the asker; after two time-outs drop the own operation, answer, retry
 //! ```
 //!

@@ -16,6 +16,9 @@ pub struct NodeState {
     pub accepted: bool,
     /// Its predecessor, unless unknown.
     pub predecessor: Option<Node>,
+    /// Takes this node for its successor although it is behind the predecessor, which has not been heard since: it has
+    /// given that up, and is to take its place if it is dead.
+    pub(super) stand_in: Option<Node>,
     /// Its successors in ring order: `successors[i]` lies between `successors[i - 1]` and the node itself.
     pub successors: Vec<Node>,
     /// Far nodes, for lookups.
@@ -61,6 +64,7 @@ impl NodeState {
             member: false,
             accepted: false,
             predecessor: None,
+            stand_in: None,
             successors: Vec::new(),
             fingers: Fingers::default(),
             op: None,
@@ -93,11 +97,34 @@ impl NodeState {
         node.id != self.node.id && self.successors.first().is_none_or(|first| between(self.node.id, node.id, first.id))
     }
 
+    /// Another node is before this one.
+    pub(super) fn set_predecessor(&mut self, before: Node) {
+        self.predecessor = Some(before);
+        self.stand_in = None;
+    }
+
+    /// A node has notified this one and does not become its predecessor (Zave 2017, rectify: it does if that is dead).
+    pub(super) fn passed_over(&mut self, from: Node) {
+        if self.predecessor == Some(from) {
+            self.stand_in = None;
+        } else if self.stand_in.is_none_or(|other| between(other.id, from.id, self.node.id)) {
+            self.stand_in = Some(from);
+        }
+    }
+
+    /// A peer was heard.
+    pub(super) fn heard(&mut self, peer: PeerId) {
+        if self.predecessor.is_some_and(|before| before.peer == peer) {
+            self.stand_in = None;
+        }
+    }
+
     /// Takes a node's peer out of all tables.
     pub(super) fn forget(&mut self, gone: impl Fn(&Node) -> bool) {
         self.successors.retain(|node| !gone(node));
         self.fingers.retain(|node| !gone(node));
-        self.predecessor = self.predecessor.filter(|node| !gone(node));
+        self.stand_in = self.stand_in.filter(|node| !gone(node));
+        self.predecessor = self.predecessor.filter(|node| !gone(node)).or_else(|| self.stand_in.take());
         self.candidate = self.candidate.filter(|node| !gone(node));
     }
 }

@@ -303,6 +303,7 @@ impl State {
         if sent > self.now {
             return; // An echo of an earlier life of this peer.
         }
+        self.nodes.iter_mut().for_each(|node| node.heard(from));
         let before = self.directory.answered(from, self.now, sent);
         if matches!(before, Some(Health::Dead | Health::Unproven)) {
             self.proven(from, before == Some(Health::Dead));
@@ -360,14 +361,18 @@ impl State {
 
     /// Takes all nodes of a peer out of all tables.
     fn unlist(&mut self, peer: PeerId) {
-        let lost: Vec<bool> = self.nodes.iter().map(|node| node.successor().peer == peer).collect();
+        let before: Vec<(Node, Option<Node>)> =
+            self.nodes.iter().map(|node| (node.successor(), node.predecessor)).collect();
         self.nodes.iter_mut().for_each(|node| node.forget(|known| known.peer == peer));
         self.table.retain(|_, node| node.peer != peer);
         self.homes.forget(peer);
         self.changed = true;
-        for (index, lost) in lost.into_iter().enumerate() {
+        for (index, (successor, predecessor)) in before.into_iter().enumerate() {
+            if self.nodes[index].predecessor != predecessor {
+                self.greet_predecessor(index);
+            }
             self.operation_target_died(index, peer);
-            if lost {
+            if successor.peer == peer {
                 self.retry_soon(index);
             }
         }

@@ -36,14 +36,18 @@ fn path(seed: u64, lookups: usize) {
 fn path_line(seed: u64, peers: usize, lookups: usize) {
     let Lookups { path, path_p99, answered, wrong, .. } = paper::path_length(seed, peers, lookups);
     let goal = paper::path_goal(peers);
-    println!("  N {peers:5}: mean {path:.2} (goal {goal:.2}), p99 {path_p99}; {answered} answered, {wrong} wrong");
+    let theory = paper::path_theory_p99(peers);
+    println!(
+        "  N {peers:5}: mean {path:.2} (goal {goal:.2}), p99 {path_p99} (theory {theory}); {answered} answered, {wrong} wrong"
+    );
 }
 
 fn load(seed: u64) {
     println!("keys of the 99th percentile of 10,000 peers over the mean, mean of {RUNS} runs (section V-B)");
     for (keys, nodes, goal) in [(500_000, 1, 4.6), (1_000_000, 1, 4.8), (1_000_000, 20, 1.6)] {
         let sum: f64 = (0..RUNS).map(|run| paper::load(seed + run, 10_000, nodes, keys)).sum();
-        println!("  {keys:7} keys, v {nodes:2}: {:.2} (paper {goal})", sum / RUNS as f64);
+        let theory = paper::load_theory(10_000, nodes, keys);
+        println!("  {keys:7} keys, v {nodes:2}: {:.2} (paper {goal}, random placement {theory:.2})", sum / RUNS as f64);
     }
 }
 
