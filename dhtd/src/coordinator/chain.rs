@@ -13,9 +13,12 @@ use dht_core::{
 };
 use dhtd_proto::v1::{self, chain_read_reply, chain_write_reply, peer_call::Call, peer_reply::Reply};
 use rand::seq::SliceRandom;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
-use super::{Coordinator, OPERATION_TIME, OperationError};
+use super::{Coordinator, OperationError};
 use crate::{
     driver::chains::{Chains, ReadDone, WriteDone},
     transport::{CallError, Lane},
@@ -37,7 +40,7 @@ impl Coordinator {
     /// Has the slot's head carry a command out. Returns what came of it, and how many replicas have it on disk.
     pub(super) async fn command(&self, command: Command, wanted: u32) -> Result<(Outcome, u32), OperationError> {
         let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&command.at.key));
-        let deadline = Instant::now() + OPERATION_TIME;
+        let deadline = Instant::now() + PATIENCE;
         // An earlier attempt may have been carried out.
         let mut in_doubt = false;
         loop {
@@ -76,7 +79,7 @@ impl Coordinator {
     /// Reads what is committed under a key, at any member of the slot's chain: this peer, if it is one.
     pub(super) async fn read_chain(&self, at: RecordKey) -> Result<Option<Record>, OperationError> {
         let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&at.key));
-        let deadline = Instant::now() + OPERATION_TIME;
+        let deadline = Instant::now() + PATIENCE;
         let me = self.me();
         loop {
             let mut failure = OperationError::ViewUnknown { slot: slot.0 };
@@ -183,14 +186,14 @@ impl Coordinator {
             let (done, answer) = oneshot::channel();
             let done: WriteDone = Box::new(|result| _ = done.send(result));
             chains.write(slot, epoch, command.clone(), done).await;
-            return match answer.await {
-                Ok(Ok(outcome)) => Attempt::Done(outcome),
-                Ok(Err(refusal)) => Attempt::Refused(refusal),
-                Err(_) => Attempt::Unknown,
+            return match timeout(WRITE_TIME, answer).await {
+                Ok(Ok(Ok(outcome))) => Attempt::Done(outcome),
+                Ok(Ok(Err(refusal))) => Attempt::Refused(refusal),
+                Ok(Err(_)) | Err(_) => Attempt::Unknown,
             };
         }
         let call = v1::ChainWriteCall { epoch: Some(wire::epoch(epoch)), command: Some(wire::command(command)) };
-        match self.call(head, Call::ChainWrite(call)).await {
+        match self.call(head, Call::ChainWrite(call), WRITE_TIME).await {
             Ok(Reply::ChainWrite(v1::ChainWriteReply { result, view })) => {
                 learn(chains, view);
                 match result {
@@ -212,14 +215,15 @@ impl Coordinator {
         if peer == self.me() {
             let (done, answer) = oneshot::channel();
             chains.read(slot, at.clone(), Box::new(|result| _ = done.send(result))).await;
-            return match answer.await {
-                Ok(Ok(record)) => Attempt::Done(record),
-                Ok(Err(refusal)) => Attempt::Refused(refusal),
-                Err(_) => Attempt::NotThere,
+            return match timeout(READ_TIME, answer).await {
+                Ok(Ok(Ok(record))) => Attempt::Done(record),
+                Ok(Ok(Err(refusal))) => Attempt::Refused(refusal),
+                Ok(Err(_)) | Err(_) => Attempt::NotThere,
             };
         }
         let call = v1::ChainReadCall { keyspace: at.keyspace.0, key: at.key.clone() };
-        let Ok(Reply::ChainRead(v1::ChainReadReply { result, view })) = self.call(peer, Call::ChainRead(call)).await
+        let Ok(Reply::ChainRead(v1::ChainReadReply { result, view })) =
+            self.call(peer, Call::ChainRead(call), READ_TIME).await
         else {
             return Attempt::NotThere;
         };
@@ -236,10 +240,10 @@ impl Coordinator {
         }
     }
 
-    async fn call(&self, peer: PeerId, call: Call) -> Result<Reply, CallError> {
+    async fn call(&self, peer: PeerId, call: Call, limit: Duration) -> Result<Reply, CallError> {
         let address = self.0.shared.routes.load().peer(peer).map(|peer| peer.address.clone());
         let address = address.ok_or_else(|| CallError::NotSent("a peer that is gone".into()))?;
-        self.0.shared.calls.call(&address, Lane::Foreground, call, PEER_TIME).await
+        self.0.shared.calls.call(&address, Lane::Foreground, call, limit).await
     }
 
     /// The newest view that is known here; if there is none, what those say who should hold the slot.
@@ -270,7 +274,7 @@ impl Coordinator {
         let me = self.me();
         for peer in peers.into_iter().filter(|peer| *peer != me) {
             if let Ok(Reply::View(v1::ViewReply { view: Some(view) })) =
-                self.call(peer, Call::View(v1::ViewCall { slot: slot.0 })).await
+                self.call(peer, Call::View(v1::ViewCall { slot: slot.0 }), VIEW_TIME).await
             {
                 return learn(chains, Some(view));
             }
@@ -288,5 +292,14 @@ fn learn(chains: &Chains, view: Option<v1::View>) {
 /// Between two attempts. A guess: a head that has died is replaced within about a second.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long another peer may take. Longer than a change of views takes, shorter than an operation.
-const PEER_TIME: Duration = Duration::from_secs(4);
+/// For how long what was refused is tried again: longer than it takes to replace a peer that has died. A guess.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a write may take until nothing is known of it: together with [`PATIENCE`] less than clients usually wait.
+const WRITE_TIME: Duration = Duration::from_millis(2500);
+
+/// How long a member may take to read, before another one is asked. A guess.
+const READ_TIME: Duration = Duration::from_millis(700);
+
+/// How long a peer may take to say which view it knows. A guess.
+const VIEW_TIME: Duration = Duration::from_millis(500);

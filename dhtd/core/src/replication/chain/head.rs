@@ -8,8 +8,8 @@ use super::{
     replica::Answer,
 };
 use crate::{
-    ring::Slot,
-    view::{Epoch, Position},
+    ring::{PeerId, Slot},
+    view::{Epoch, Position, View},
 };
 
 impl State {
@@ -51,7 +51,7 @@ impl State {
         if view.epoch != epoch || view.head() != Some(self.me.peer) {
             return Err(Refusal::WrongView);
         }
-        if !replica.serves(self.me.peer) || !self.disk_ok {
+        if !replica.serves(self.me.peer) || !self.disk_ok || self.is_cut_off(view) {
             return Err(Refusal::Unavailable);
         }
         if view.chain.len() < view.min_in_sync {
@@ -59,6 +59,13 @@ impl State {
         }
         let pending = replica.log.as_ref().map_or(0, super::Log::pending);
         if pending >= self.config.most_pending { Err(Refusal::Busy) } else { Ok(()) }
+    }
+
+    /// Most electors are lost: what is taken now would wait until they are back, and whoever waits for it would not know
+    /// what came of it. Nothing rests on this.
+    fn is_cut_off(&self, view: &View) -> bool {
+        let lost = |peer: &PeerId| *peer != self.me.peer && self.leases.has_lost(self.now, *peer);
+        !view.majority(view.electors.iter().copied().filter(|peer| !lost(peer)))
     }
 
     /// Adds entries to the log here: on disk, and soon downstream.
