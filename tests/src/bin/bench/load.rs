@@ -89,7 +89,10 @@ impl Load {
     /// # Errors
     /// As [`Load::run`].
     pub(crate) async fn fill(&self, target: &Target) -> Result<(), String> {
-        stream::run(self, 1, target, Stop::AfterAllKeys).await.map(drop)
+        match self.way {
+            Way::Unary => unary::fill(self, target).await,
+            Way::Stream | Way::Batch(_) => stream::run(self, 1, target, Stop::AfterAllKeys).await.map(drop),
+        }
     }
 }
 

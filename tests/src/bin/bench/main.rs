@@ -64,6 +64,10 @@ struct Plan {
     /// Replicas that must have a write on disk before it is answered, as far as there are peers.
     #[arg(long, default_value_t = 2)]
     min_durable: u32,
+    /// How the ring replicates. Streams and batches are of the RPCs that peers use in eventual mode: in chain mode there is
+    /// only unary.
+    #[arg(long, value_enum, default_value_t = Mode::Eventual)]
+    mode: Mode,
     /// When peers sync, as `dhtd run --fsync`.
     #[arg(long, default_value = "always")]
     fsync: String,
@@ -82,6 +86,12 @@ struct Plan {
 enum Output {
     Table,
     Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Chain,
+    Eventual,
 }
 
 #[tokio::main]
@@ -110,7 +120,7 @@ impl Plan {
     /// Everything about a ring of one size.
     async fn measure(&self, peers: usize) -> Result<Report, String> {
         let dir = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        let ring = Ring::start_in(&dir, peers, &[], &["--fsync", &self.fsync]).await;
+        let ring = Ring::start_in(&dir, peers, &["--mode", self.mode.name()], &["--fsync", &self.fsync]).await;
         let echo = Echo::start(peers);
         let options = CrawlOptions::default();
         let view = crawl(&ring.client(), &options).await.map_err(|error| error.to_string())?;
@@ -119,7 +129,8 @@ impl Plan {
         let echo_side = Measured { pids: echo.pids(), target: Target::connect(&echo.addresses(), &view).await? };
 
         let put = Operation::Put { min_durable: self.min_durable.min(u32::try_from(peers).unwrap_or(u32::MAX)) };
-        self.load(put, Way::Stream, FILL).fill(&ring_side.target).await?;
+        let way = if self.mode == Mode::Chain { Way::Unary } else { Way::Stream };
+        self.load(put, way, FILL).fill(&ring_side.target).await?;
         let mut cases = self.cases(put);
         for _ in 0..self.rounds {
             for (load, case) in &mut cases {
@@ -138,7 +149,7 @@ impl Plan {
         let unary = self.unary.iter().map(|in_flight| (Way::Unary, *in_flight));
         let stream = self.stream.iter().map(|in_flight| (Way::Stream, *in_flight));
         let batch = self.batch.iter().map(|in_flight| (Way::Batch(self.batch_size.max(1)), *in_flight));
-        let ways = unary.chain(stream).chain(batch);
+        let ways = unary.chain(stream.chain(batch).filter(|_| self.mode == Mode::Eventual));
         let load = |(way, in_flight)| [put, Operation::Get].map(|operation| self.load(operation, way, in_flight));
         ways.flat_map(load).map(|load| (load, Case::new(&load))).collect()
     }
@@ -149,6 +160,15 @@ impl Plan {
 
     fn time(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
+    }
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Eventual => "eventual",
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! One RPC per operation.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dhtd_proto::v1::{GetRequest, PutRequest, kv_service_client::KvServiceClient};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use super::{Draw, Load, Operation, Target, VALUE_BYTES, micros};
+use super::{Draw, Load, Operation, Target, VALUE_BYTES, key, micros};
 
 /// A task for each operation in flight. The tasks are spread over the servers in turn.
 pub(super) async fn run(load: &Load, target: &Target) -> Result<Vec<u32>, String> {
@@ -21,6 +21,32 @@ pub(super) async fn run(load: &Load, target: &Target) -> Result<Vec<u32>, String
         latencies.extend(done?);
     }
     Ok(latencies)
+}
+
+/// Writes every key once; what is refused, as long as replicas are still being made, is tried again.
+pub(super) async fn fill(load: &Load, target: &Target) -> Result<(), String> {
+    let mut loops = JoinSet::new();
+    for (number, channel) in (0..load.in_flight as u64).zip(target.channels.iter().cycle()) {
+        let (mut draw, mut client) = (Draw::new(load, number), KvServiceClient::new(channel.clone()));
+        let min_durable = load.operation.min_durable();
+        let keys = (number..load.keys).step_by(load.in_flight);
+        loops.spawn(async move {
+            for number in keys {
+                let begun = Instant::now();
+                loop {
+                    let request =
+                        PutRequest { key: key(number), value: draw.value(), min_durable, ..PutRequest::default() };
+                    match client.put(request).await {
+                        Ok(_) => break,
+                        Err(status) if begun.elapsed() > FILL_TIME => return Err(status.to_string()),
+                        Err(_) => {}
+                    }
+                }
+            }
+            Ok(())
+        });
+    }
+    loops.join_all().await.into_iter().collect()
 }
 
 async fn one_loop(
@@ -52,3 +78,6 @@ async fn one_loop(
     }
     Ok(latencies)
 }
+
+/// How long it may take until a key is written for the first time.
+const FILL_TIME: Duration = Duration::from_secs(60);
