@@ -5,7 +5,7 @@ mod disk;
 mod faults;
 mod history;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dht_core::{
     overlay::{Input as OverlayInput, Lookup, LookupFailed, Ring},
@@ -54,8 +54,10 @@ pub struct Chains {
     /// How fast its clock runs, and what it showed when the world began.
     rate: f64,
     offset: Duration,
+    /// What the process was about to do when it was stopped.
+    pub(super) stalled: Option<Vec<Output>>,
     /// Lookups that chains have asked for.
-    locating: std::collections::BTreeMap<u64, Slot>,
+    locating: BTreeMap<u64, Slot>,
 }
 
 /// What hosts send each other about chains.
@@ -72,7 +74,7 @@ pub(super) enum ChainTimer {
     /// An fsync has ended that covers so many changes.
     Synced(u64, u64),
     /// The process was stopped in the middle of something.
-    Resume(Vec<Output>),
+    Resume,
 }
 
 impl Chains {
@@ -93,8 +95,8 @@ impl World {
             let me = self.member(host);
             disk.found(State::founding(me, ring.slot_bits.iter()));
         }
-        self.hosts[host].chains =
-            Some(Chains { disk, state: None, rate, offset, locating: std::collections::BTreeMap::new() });
+        let (state, stalled, locating) = (None, None, BTreeMap::new());
+        self.hosts[host].chains = Some(Chains { disk, state, rate, offset, stalled, locating });
         self.start_chains(host);
     }
 
@@ -127,9 +129,7 @@ impl World {
         let now = self.now;
         let Some(Chains { disk, state: Some(state), rate, offset, .. }) = &mut self.hosts[host].chains else { return };
         let outputs = state.handle(*offset + now.mul_f64(*rate), input, disk);
-        if let Some(time) = self.hosts[host].stalls.take() {
-            return self.stall(host, time, outputs);
-        }
+        let outputs = self.stall(host, outputs);
         self.carry_out_chains(host, outputs);
     }
 
@@ -229,10 +229,9 @@ impl World {
                 }
                 self.chains(host, Input::Synced(number));
             }
-            ChainTimer::Resume(outputs) => {
-                if self.hosts[host].chains.as_ref().is_some_and(|chains| chains.state.is_some()) {
-                    self.carry_out_chains(host, outputs);
-                }
+            ChainTimer::Resume => {
+                let stalled = self.hosts[host].chains.as_mut().and_then(|chains| chains.stalled.take());
+                self.carry_out_chains(host, stalled.unwrap_or_default());
             }
         }
     }

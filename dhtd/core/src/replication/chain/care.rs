@@ -248,7 +248,9 @@ impl State {
         }
     }
 
-    /// Now and then those who should hold the slot hear who does: they are asked for it.
+    /// Now and then those who should hold the slot hear who does: they are asked for it. A peer that is about to leave
+    /// tells also those that are in the view as it knows it: somebody in it who holds no data may have missed that it was
+    /// let go, and nobody else would notice.
     fn spread(&mut self, slot: Slot) {
         let now = self.now;
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
@@ -258,7 +260,12 @@ impl State {
         replica.care.told = now;
         let view = replica.view().clone();
         let home = replica.care.home.as_ref().map(|(home, _)| home.clone()).unwrap_or_default();
-        for peer in home.into_iter().filter(|peer| !view.peers().any(|other| other == *peer)) {
+        let mut concerned: Vec<PeerId> =
+            home.into_iter().filter(|peer| !view.peers().any(|other| other == *peer)).collect();
+        if self.routes.me.leaving {
+            concerned.extend(view.peers().filter(|peer| *peer != self.me.peer));
+        }
+        for peer in concerned {
             self.tell(peer, slot, Body::Install(view.clone()));
         }
         self.teach(slot);

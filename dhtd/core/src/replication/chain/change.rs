@@ -79,23 +79,30 @@ impl State {
         let rules = self.rules;
         let Some(proposer) = self.attempt(slot, ballot) else { return };
         proposer.promised(from, promise);
-        let live: Vec<PeerId> = proposer.view.peers().collect();
-        let answering: Vec<PeerId> =
-            live.into_iter().filter(|peer| *peer == self.me.peer || !self.leases.has_lost(self.now, *peer)).collect();
-        let Some(proposer) = self.attempt(slot, ballot) else { return };
-        if proposer.round == Round::Preparing && proposer.has_quorum(rules) && proposer.heard(answering.into_iter()) {
+        if proposer.round == Round::Preparing && proposer.has_quorum(rules) && self.all_have_promised(slot) {
             self.choose_next(slot, ballot);
         }
     }
 
-    /// The promises that are there have to do.
+    /// Whether everyone in the view has promised who is not lost.
+    fn all_have_promised(&self, slot: Slot) -> bool {
+        let attempt = self.replicas.get(&slot).and_then(|replica| replica.proposer.as_ref());
+        attempt.is_some_and(|Attempt { proposer, .. }| {
+            let lost = |peer: &PeerId| *peer != self.me.peer && self.leases.has_lost(self.now, *peer);
+            proposer.heard(proposer.view.peers().filter(|peer| !lost(peer)))
+        })
+    }
+
+    /// The promises that are there have to do, if they are enough. Whoever is in contact is waited for until its silence
+    /// would count as a loss: it is not dropped because its disk is slow.
     pub(super) fn waited_for_promises(&mut self, slot: Slot, ballot: Ballot) {
-        let (rules, again) = (self.rules, self.config.more_promises);
-        let Some(proposer) = self.attempt(slot, ballot) else { return };
-        if proposer.round != Round::Preparing {
+        let (now, rules, again) = (self.now, self.rules, self.config.more_promises);
+        let Some(attempt) = self.replicas.get(&slot).and_then(|replica| replica.proposer.as_ref()) else { return };
+        if attempt.proposer.ballot != ballot || attempt.proposer.round != Round::Preparing {
             return;
         }
-        if proposer.has_quorum(rules) {
+        let waited = now.saturating_sub(attempt.began) >= self.config.lease.lost_after;
+        if attempt.proposer.has_quorum(rules) && (waited || self.all_have_promised(slot)) {
             return self.choose_next(slot, ballot);
         }
         self.outputs.push(Output::SetTimer(again, Timer::Promises(slot, ballot)));
@@ -168,7 +175,7 @@ impl State {
         let most = BACK_OFF * replica.care.attempts.min(MOST_BACK_OFFS);
         let wait = self.random.random_range(Duration::ZERO..=most);
         if let Some(replica) = self.replicas.get_mut(&slot) {
-            replica.care.not_before = now + wait;
+            replica.care.not_before = replica.care.not_before.max(now + wait);
         }
     }
 

@@ -330,3 +330,6 @@ impl State {
         view.majority(view.electors.iter().copied().filter(holds))
     }
 }
+
+#[cfg(test)]
+mod tests;

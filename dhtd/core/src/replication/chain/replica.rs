@@ -165,17 +165,18 @@ impl Replica {
         replica
     }
 
-    /// Everything up to the end of the log is durable everywhere: the beginning of an epoch.
+    /// What is applied is durable everywhere. That is the whole log at the beginning of an epoch; after a restart there
+    /// may be more in it, and who else has that is not known.
     pub(super) fn restart_flow(&mut self) {
         let (last, applied) = self.log.as_ref().map_or((0, 0), |log| (log.last().seq, log.applied().seq));
         self.flow = Flow {
             durable: last,
-            sent: last,
-            acked: last,
-            ack_sent: last,
+            sent: applied,
+            acked: applied,
+            ack_sent: applied,
             committed: applied,
             confirmed: applied,
-            acked_before: last,
+            acked_before: applied,
             ..Flow::default()
         };
     }
