@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dht_core::{
     overlay::{Input as OverlayInput, Lookup, LookupFailed, Ring},
-    replication::chain::{Change, Config, Input, Message, Output, Snapshot, State, Timer, Token},
+    replication::chain::{Change, Config, Input, Log, Message, Output, Snapshot, State, Timer, Token},
     ring::Slot,
     view::{Epoch, Member, View},
 };
@@ -127,8 +127,15 @@ impl World {
     /// Gives a host's chains an input now.
     pub(super) fn chains(&mut self, host: usize, input: Input) {
         let now = self.now;
+        let about = match &input {
+            Input::Message(_, Message::Slot(slot, _)) | Input::Write(_, slot, ..) => Some(*slot),
+            _ => None,
+        };
         let Some(Chains { disk, state: Some(state), rate, offset, .. }) = &mut self.hosts[host].chains else { return };
         let outputs = state.handle(*offset + now.mul_f64(*rate), input, disk);
+        if let Some(slot) = about {
+            self.check_pending(host, slot);
+        }
         let outputs = self.stall(host, outputs);
         self.carry_out_chains(host, outputs);
     }
@@ -169,6 +176,17 @@ impl World {
         let known = self.decided.entry((view.slot, view.epoch)).or_insert_with(|| view.clone());
         if known != view && self.violation.is_none() {
             self.violation = Some(format!("two views of one epoch: {known:?} and {view:?}"));
+        }
+    }
+
+    /// The head stops before too much is pending, so that no member has to hold more than that and one entry.
+    fn check_pending(&mut self, host: usize, slot: Slot) {
+        let most = self.config.chains.as_ref().map_or(0, |config| config.chain.most_pending_bytes);
+        let state = self.hosts[host].chains.as_ref().and_then(|chains| chains.state.as_ref());
+        let log = state.filter(|state| state.serves(slot)).and_then(|state| state.log(slot));
+        let pending = log.map_or(0, Log::pending_bytes);
+        if pending > most.saturating_add(LARGEST_ENTRY) && self.violation.is_none() {
+            self.violation = Some(format!("host {host} has {pending} bytes pending in slot {slot}"));
         }
     }
 
@@ -245,6 +263,9 @@ impl World {
         self.chains(host, input);
     }
 }
+
+/// Clients of the simulator write no larger ones.
+const LARGEST_ENTRY: usize = 512;
 
 /// Tells the tokens of chains' lookups from those of others.
 const LOCATES: u64 = 1 << 62;
