@@ -97,6 +97,7 @@ impl World {
         self.reopen_data(host, &saved);
         self.input(host, Input::Resume(saved));
         self.start_chains(host);
+        self.tell_replicas(host);
     }
 
     /// Whether the process is down and one of those that it knew is up. If none is, it becomes an island that nobody

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dht_core::replication::chain::Output;
+use rand::RngExt;
 
 use super::ChainTimer;
 use crate::sim::{World, delivery::HostTimer};
@@ -13,6 +14,20 @@ impl World {
         let until = self.now + time;
         let paused_until = &mut self.hosts[host].paused_until;
         *paused_until = until.max(*paused_until);
+    }
+
+    /// k is another from now on. Each peer hears of that a little later; who is down or joins, once it is there.
+    pub fn set_replicas(&mut self, replicas: usize) {
+        self.config.replicas = replicas;
+        let hosts: Vec<usize> = self.live().map(|(host, _)| host).collect();
+        hosts.into_iter().for_each(|host| self.tell_replicas(host));
+    }
+
+    pub(in crate::sim) fn tell_replicas(&mut self, host: usize) {
+        if self.config.chains.is_some() {
+            let after = self.random.random_range(Duration::ZERO..=HEARS_OF_K);
+            self.set_timer(host, after, HostTimer::Replicas);
+        }
     }
 
     /// The process stops for a time in the middle of what it does next about chains: between the look at the clock and
@@ -47,3 +62,6 @@ impl World {
         self.cuts.clear();
     }
 }
+
+/// A peer hears within this time that k has changed.
+const HEARS_OF_K: Duration = Duration::from_secs(2);

@@ -9,12 +9,13 @@
 //! Install   everyone concerned is told
 //! ```
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::RngExt;
 
 use super::{Body, Output, State, Timer, replica::Attempt};
 use crate::{
+    overlay::Routes,
     ring::{PeerId, Slot},
     view::{Ballot, Circumstances, Plan, Promise, Proposer, Round, View},
 };
@@ -35,24 +36,34 @@ impl State {
         self.ask_missing(slot);
     }
 
-    /// Who is there to be chosen from: the home group first, then who is in the view, then whoever lives.
+    /// Who is there to be chosen from: the home group first, then who is in the view, then so many of the others that
+    /// there is a witness for any chain.
     pub(super) fn circumstances(&self, slot: Slot) -> Circumstances {
         let replica = self.replicas.get(&slot);
         let home = replica.and_then(|replica| replica.care.home.as_ref()).map(|(home, _)| home.clone());
-        let in_view: Vec<PeerId> = replica.map(|replica| replica.view().peers().collect()).unwrap_or_default();
-        let others = self.routes.peers().map(|peer| peer.id);
+        let mut concerned = home.unwrap_or_default();
+        concerned.extend(replica.iter().flat_map(|replica| replica.view().peers()));
+        let enough = 2 * concerned.len() + SMALLEST_ELECTORATE;
         let mut live = Vec::new();
-        for peer in home.into_iter().flatten().chain(in_view).chain(others) {
+        for peer in concerned.into_iter().chain(self.routes.peers().map(|peer| peer.id)) {
             let known = self.routes.peer(peer).is_some_and(|peer| !peer.leaving);
             let answers = peer == self.me.peer || (known && !self.leases.has_lost(self.now, peer));
             if answers && !live.contains(&peer) {
                 live.push(peer);
             }
+            if live.len() >= enough {
+                break;
+            }
         }
-        let leaves = |peer: &PeerId| self.routes.peer(*peer).is_some_and(|peer| peer.leaving);
-        let staying: BTreeSet<PeerId> = self.routes.members().iter().copied().filter(|peer| !leaves(peer)).collect();
-        let replicas = self.routes.ring.map_or(1, |ring| ring.replicas);
+        let (replicas, staying) = (self.routes.ring.map_or(1, |ring| ring.replicas), self.staying.clone());
         Circumstances { live, min_in_sync: (replicas / 2 + 1).min(staying.len()), staying }
+    }
+
+    /// The picture of the ring has changed.
+    pub(super) fn set_routes(&mut self, routes: Arc<Routes>) {
+        self.staying = staying(&routes);
+        self.routes = routes;
+        self.revision += 1;
     }
 
     /// Asks those that have not answered in this round, or not yet been asked.
@@ -184,6 +195,15 @@ impl State {
         (attempt.proposer.ballot == ballot).then_some(&mut attempt.proposer)
     }
 }
+
+/// The peers of the ring that have not departed and are not about to.
+pub(super) fn staying(routes: &Routes) -> Arc<BTreeSet<PeerId>> {
+    let leaves = |peer: &PeerId| routes.peer(*peer).is_some_and(|peer| peer.leaving);
+    Arc::new(routes.members().iter().copied().filter(|peer| !leaves(peer)).collect())
+}
+
+/// More than enough of those that could be witnesses: an electorate is made odd, and at least three.
+const SMALLEST_ELECTORATE: usize = 3;
 
 /// After a first failed attempt, the next is made within this time: about as long as one takes. A guess.
 const BACK_OFF: Duration = Duration::from_millis(100);

@@ -43,10 +43,14 @@ fn entry(seq: u64) -> Entry {
 }
 
 fn process(me: Member, leaving: bool, log: Option<StoredLog>) -> State {
+    configured(Config::default(), me, leaving, log)
+}
+
+fn configured(config: Config, me: Member, leaving: bool, log: Option<StoredLog>) -> State {
     let stored = Stored { acceptor: Acceptor::new(view()), log };
     let description = Peer { id: me.peer, address: "a:1".into(), incarnation: me.incarnation, nodes: 1, leaving };
     let routes = Arc::new(Routes::outside(description));
-    State::new(Config::default(), Rules::ALL, me, routes, [(SLOT, stored)], 1)
+    State::new(config, Rules::ALL, me, routes, [(SLOT, stored)], 1)
 }
 
 #[test]
@@ -74,4 +78,43 @@ fn a_leaving_witness_asks_whether_it_was_let_go() {
     };
     assert_eq!(asked(true), (true, true));
     assert_eq!(asked(false), (false, false));
+}
+
+#[test]
+fn the_head_takes_no_more_while_too_many_bytes_are_pending() {
+    let config = Config { most_pending_bytes: 2 * entry(1).size() + 1, ..Config::default() };
+    let mut head = configured(config, member(1, 1), false, Some(StoredLog::default()));
+    head.start(Duration::ZERO);
+    let command = |action: Action| Command { at: entry(1).at, condition: None, action, request: None };
+    let write = |head: &mut State, token: Token| {
+        let command = command(Action::Put(Bytes::from_static(b"v")));
+        let outputs = head.handle(Duration::ZERO, Input::Write(token, SLOT, view().epoch, command), &NoTable);
+        outputs.contains(&Output::Reply(token, Reply::Refused(Refusal::Busy)))
+    };
+    let refused: Vec<bool> = (0..4).map(|token| write(&mut head, token)).collect();
+    assert_eq!(refused, [false, false, false, true]);
+    head.handle(Duration::ZERO, Input::Synced(u64::MAX), &NoTable);
+    let ack = Message::Slot(SLOT, Box::new(Body::Ack { epoch: view().epoch, seq: 3, committed: 0 }));
+    head.handle(Duration::ZERO, Input::Message(peer(2), ack), &NoTable);
+    assert_eq!(head.log(SLOT).map(Log::pending_bytes), Some(0));
+    assert!(!write(&mut head, 4));
+}
+
+#[test]
+fn who_has_promised_with_a_copy_does_not_leave_before_it_knows_what_came_of_it() {
+    let mut learner = process(member(4, 1), true, Some(StoredLog::default()));
+    learner.start(Duration::ZERO);
+    assert_eq!(learner.held(), 0);
+    let ballot = Ballot { round: 1, proposer: member(1, 1) };
+    let target = View { epoch: view().epoch.next(), chain: vec![member(4, 1)], ..view() };
+    let level = Body::Level { ballot, view: view(), target: target.clone(), source: peer(1) };
+    learner.handle(Duration::ZERO, Input::Message(peer(1), Message::Slot(SLOT, Box::new(level))), &NoTable);
+    assert_eq!(learner.held(), 1);
+    let outputs = learner.handle(Duration::from_secs(2), Input::Timer(Timer::Tick), &NoTable);
+    let asks = Output::Send(peer(1), Message::Slot(SLOT, Box::new(Body::Install(view()))));
+    assert!(outputs.contains(&asks));
+    let without = View { chain: vec![member(1, 1)], ..target };
+    let install = Message::Slot(SLOT, Box::new(Body::Install(without)));
+    learner.handle(Duration::from_secs(2), Input::Message(peer(1), install), &NoTable);
+    assert_eq!(learner.held(), 0);
 }
