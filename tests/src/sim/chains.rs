@@ -5,11 +5,11 @@ mod disk;
 mod faults;
 mod history;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dht_core::{
     overlay::{Input as OverlayInput, Lookup, LookupFailed, Ring},
-    replication::chain::{Change, Config, Input, Message, Output, Snapshot, State, Timer, Token},
+    replication::chain::{Change, Config, Input, Log, Message, Output, Snapshot, State, Timer, Token},
     ring::Slot,
     view::{Epoch, Member, View},
 };
@@ -54,8 +54,10 @@ pub struct Chains {
     /// How fast its clock runs, and what it showed when the world began.
     rate: f64,
     offset: Duration,
+    /// What the process was about to do when it was stopped.
+    pub(super) stalled: Option<Vec<Output>>,
     /// Lookups that chains have asked for.
-    locating: std::collections::BTreeMap<u64, Slot>,
+    locating: BTreeMap<u64, Slot>,
 }
 
 /// What hosts send each other about chains.
@@ -72,7 +74,7 @@ pub(super) enum ChainTimer {
     /// An fsync has ended that covers so many changes.
     Synced(u64, u64),
     /// The process was stopped in the middle of something.
-    Resume(Vec<Output>),
+    Resume,
 }
 
 impl Chains {
@@ -93,8 +95,8 @@ impl World {
             let me = self.member(host);
             disk.found(State::founding(me, ring.slot_bits.iter()));
         }
-        self.hosts[host].chains =
-            Some(Chains { disk, state: None, rate, offset, locating: std::collections::BTreeMap::new() });
+        let (state, stalled, locating) = (None, None, BTreeMap::new());
+        self.hosts[host].chains = Some(Chains { disk, state, rate, offset, stalled, locating });
         self.start_chains(host);
     }
 
@@ -125,11 +127,16 @@ impl World {
     /// Gives a host's chains an input now.
     pub(super) fn chains(&mut self, host: usize, input: Input) {
         let now = self.now;
+        let about = match &input {
+            Input::Message(_, Message::Slot(slot, _)) | Input::Write(_, slot, ..) => Some(*slot),
+            _ => None,
+        };
         let Some(Chains { disk, state: Some(state), rate, offset, .. }) = &mut self.hosts[host].chains else { return };
         let outputs = state.handle(*offset + now.mul_f64(*rate), input, disk);
-        if let Some(time) = self.hosts[host].stalls.take() {
-            return self.stall(host, time, outputs);
+        if let Some(slot) = about {
+            self.check_pending(host, slot);
         }
+        let outputs = self.stall(host, outputs);
         self.carry_out_chains(host, outputs);
     }
 
@@ -169,6 +176,17 @@ impl World {
         let known = self.decided.entry((view.slot, view.epoch)).or_insert_with(|| view.clone());
         if known != view && self.violation.is_none() {
             self.violation = Some(format!("two views of one epoch: {known:?} and {view:?}"));
+        }
+    }
+
+    /// The head stops before too much is pending, so that no member has to hold more than that and one entry.
+    fn check_pending(&mut self, host: usize, slot: Slot) {
+        let most = self.config.chains.as_ref().map_or(0, |config| config.chain.most_pending_bytes);
+        let state = self.hosts[host].chains.as_ref().and_then(|chains| chains.state.as_ref());
+        let log = state.filter(|state| state.serves(slot)).and_then(|state| state.log(slot));
+        let pending = log.map_or(0, Log::pending_bytes);
+        if pending > most.saturating_add(LARGEST_ENTRY) && self.violation.is_none() {
+            self.violation = Some(format!("host {host} has {pending} bytes pending in slot {slot}"));
         }
     }
 
@@ -229,10 +247,9 @@ impl World {
                 }
                 self.chains(host, Input::Synced(number));
             }
-            ChainTimer::Resume(outputs) => {
-                if self.hosts[host].chains.as_ref().is_some_and(|chains| chains.state.is_some()) {
-                    self.carry_out_chains(host, outputs);
-                }
+            ChainTimer::Resume => {
+                let stalled = self.hosts[host].chains.as_mut().and_then(|chains| chains.stalled.take());
+                self.carry_out_chains(host, stalled.unwrap_or_default());
             }
         }
     }
@@ -246,6 +263,9 @@ impl World {
         self.chains(host, input);
     }
 }
+
+/// Clients of the simulator write no larger ones.
+const LARGEST_ENTRY: usize = 512;
 
 /// Tells the tokens of chains' lookups from those of others.
 const LOCATES: u64 = 1 << 62;

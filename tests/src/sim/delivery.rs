@@ -42,6 +42,8 @@ pub(super) enum HostTimer {
     Overlay(Timer),
     Data(DataTimer),
     Chains(ChainTimer),
+    /// It hears of the k that holds now.
+    Replicas,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
                 HostTimer::Overlay(_) => {}
                 HostTimer::Data(timer) => self.data_timer(host, timer),
                 HostTimer::Chains(timer) => self.chain_timer(host, timer),
+                HostTimer::Replicas => self.input(host, Input::Replicas(self.config.replicas)),
             },
             Due::Timer { .. } => {}
         }
@@ -92,6 +95,7 @@ impl World {
                 Output::Event(Event::Joined(ring)) => {
                     self.open_data(from, ring, false);
                     self.open_chains(from, ring, false);
+                    self.tell_replicas(from);
                 }
                 Output::Event(Event::Lookup { token, result }) => {
                     if !self.located(from, token, &result) && !self.located_for_chains(from, token, &result) {
@@ -162,6 +166,7 @@ impl Hash for Due {
                     HostTimer::Overlay(timer) => mem::discriminant(timer).hash(state),
                     HostTimer::Data(timer) => mem::discriminant(timer).hash(state),
                     HostTimer::Chains(timer) => mem::discriminant(timer).hash(state),
+                    HostTimer::Replicas => {}
                 }
             }
             Self::Client(event) => mem::discriminant(event).hash(state),

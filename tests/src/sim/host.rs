@@ -75,7 +75,7 @@ impl World {
         if let Some(chains) = &mut self.hosts[host].chains {
             let kept = self.random.random_range(0..=chains.disk.unsynced());
             chains.disk.crash(kept);
-            chains.state = None;
+            (chains.state, chains.stalled) = (None, None);
         }
         (self.hosts[host].paused_until, self.hosts[host].stalls) = (Duration::ZERO, None);
         self.has_gone(host);
@@ -97,6 +97,7 @@ impl World {
         self.reopen_data(host, &saved);
         self.input(host, Input::Resume(saved));
         self.start_chains(host);
+        self.tell_replicas(host);
     }
 
     /// Whether the process is down and one of those that it knew is up. If none is, it becomes an island that nobody

@@ -8,7 +8,7 @@ use rand::RngExt;
 mod chains;
 mod shaken;
 
-pub use chains::{Counts, Trials, tried};
+pub use chains::{Counts, Trials, parted, tried};
 pub use shaken::{Shaking, flooded, shaken};
 
 use super::{World, WorldConfig};

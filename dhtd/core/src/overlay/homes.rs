@@ -116,6 +116,14 @@ impl State {
         Some(Home { after: before.id, owner: state.node, group })
     }
 
+    /// Home groups are of this many peers from now on.
+    pub(super) fn set_replicas(&mut self, replicas: usize) {
+        if let Some(ring) = self.ring.as_mut().filter(|ring| ring.replicas != replicas) {
+            ring.replicas = replicas;
+            self.changed = true;
+        }
+    }
+
     fn is_leaving(&self, peer: PeerId) -> bool {
         if peer == self.me.id { self.me.leaving } else { self.directory.leaving(peer) }
     }

@@ -74,6 +74,8 @@ pub enum Input {
         /// The identifier.
         target: Id,
     },
+    /// k has changed. Whoever decides that tells every peer, also one that comes back or joins later.
+    Replicas(usize),
     /// From now on home groups are made without this peer.
     Leave,
     /// Say goodbye: everything is handed over.

@@ -380,7 +380,8 @@ mod tests {
     fn an_heir_answers_only_if_who_has_announced_itself_does_not() {
         let circle = Circle::ideal((0..5).map(|name| peer(PeerId::new([name; 16]))));
         let [asker, newcomer, dead, heir, _] = *circle.nodes() else { panic!("five nodes") };
-        let ring = Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT };
+        let ring =
+            Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT, mode: crate::record::Mode::Chain };
         let (mut state, _) = State::settled(Config::default(), Rules::ALL, &circle, heir.peer, ring, 1);
         let mut take = |input| state.handle(Duration::ZERO, input);
         let from = |node: Node, body| Input::Message(Message { sender: peer(node.peer), about: Vec::new(), body });

@@ -102,6 +102,7 @@ impl State {
             Input::Timer(timer) => self.fire(timer),
             Input::Unreachable(peer) => self.unreachable(peer),
             Input::Lookup { token, target } => self.lookup_for_host(token, target),
+            Input::Replicas(replicas) => self.set_replicas(replicas),
             Input::Leave => self.leave(),
             Input::Depart => self.depart(),
         }

@@ -1,6 +1,9 @@
 //! One attempt at deciding the next view of a slot: what was answered so far, and what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     Ballot, Member, Position, View,
@@ -25,7 +28,7 @@ pub struct Circumstances {
     /// Peers that answer and are not leaving, the better ones first.
     pub live: Vec<PeerId>,
     /// Peers of the ring that have not departed and are not about to, dead ones too.
-    pub staying: BTreeSet<PeerId>,
+    pub staying: Arc<BTreeSet<PeerId>>,
     /// Of how many members a chain should be at least to take writes.
     pub min_in_sync: usize,
 }
@@ -37,6 +40,14 @@ impl Circumstances {
         let counts = |peer: &PeerId| !planned || self.staying.contains(peer);
         let before: Vec<PeerId> = view.electors.iter().copied().filter(counts).collect();
         choose(&Choice { chain, before: &before, live: &self.live, peers: self.staying.len(), planned })
+    }
+
+    /// Of how many members a chain of this length has to be to take writes, after the view: it grows with the chain, and
+    /// only a planned change lowers it.
+    #[must_use]
+    pub fn min_in_sync(&self, view: &View, members: usize, planned: bool) -> usize {
+        let (wanted, before) = (self.min_in_sync, view.min_in_sync);
+        if planned { wanted.min(members).max(before.min(wanted)) } else { before }
     }
 }
 
@@ -177,9 +188,7 @@ impl Proposer {
         } else {
             peers.clone()
         };
-        let wanted = self.circumstances.min_in_sync;
-        let before = self.view.min_in_sync;
-        let min_in_sync = if planned { wanted.min(peers.len()).max(before.min(wanted)) } else { before };
+        let min_in_sync = self.circumstances.min_in_sync(&self.view, peers.len(), planned);
         let epoch = self.view.epoch.next();
         self.target = Some(View { slot: self.view.slot, epoch, chain, electors, frontier, min_in_sync });
         self.source = Some(source);
@@ -226,5 +235,30 @@ impl Proposer {
     #[must_use]
     pub fn is_decided(&self) -> bool {
         self.round == Round::Accepting && self.view.majority(self.accepted.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, sync::Arc};
+
+    use super::Circumstances;
+    use crate::{
+        ring::{PeerId, Slot},
+        view::{Member, View},
+    };
+
+    #[test]
+    fn a_chain_that_takes_writes_grows_with_it_and_shrinks_only_by_plan() {
+        let founder = Member { peer: PeerId::new([1; 16]), incarnation: 1 };
+        let view = |min_in_sync| View { min_in_sync, ..View::founding(Slot(0), founder) };
+        let wanted = |min_in_sync| Circumstances { live: Vec::new(), staying: Arc::new(BTreeSet::new()), min_in_sync };
+        // k is 3 or 5: 2 or 3 are wanted.
+        assert_eq!(wanted(2).min_in_sync(&view(1), 1, true), 1);
+        assert_eq!(wanted(2).min_in_sync(&view(1), 2, true), 2);
+        assert_eq!(wanted(3).min_in_sync(&view(2), 5, true), 3);
+        assert_eq!(wanted(3).min_in_sync(&view(3), 1, false), 3);
+        assert_eq!(wanted(2).min_in_sync(&view(3), 3, false), 3);
+        assert_eq!(wanted(2).min_in_sync(&view(3), 3, true), 2);
     }
 }

@@ -83,7 +83,10 @@ pub(crate) fn print_counts(seen: &[Counts]) {
         println!("{what}: {} in all, {least} at least", seen.iter().map(count).sum::<u64>());
     };
     line("operations answered", &|it| it.answered as u64);
+    line("of these while faults were on", &|it| it.answered_amid as u64);
     line("of unknown outcome", &|it| it.unknown as u64);
     line("faults", &|it| it.faults as u64);
-    line("changes of views", &|it| it.views);
+    line("changes of k", &|it| it.ks as u64);
+    line("pairs of members that did not reach each other", &|it| it.pairs as u64);
+    line("changes of views of slots with traffic", &|it| it.views);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dht_core::replication::chain::Output;
+use rand::RngExt;
 
 use super::ChainTimer;
 use crate::sim::{World, delivery::HostTimer};
@@ -10,7 +11,23 @@ use crate::sim::{World, delivery::HostTimer};
 impl World {
     /// The process stops for a time, as by SIGSTOP: what arrives meanwhile is there when it goes on.
     pub fn pause(&mut self, host: usize, time: Duration) {
-        self.hosts[host].paused_until = self.now + time;
+        let until = self.now + time;
+        let paused_until = &mut self.hosts[host].paused_until;
+        *paused_until = until.max(*paused_until);
+    }
+
+    /// k is another from now on. Each peer hears of that a little later; who is down or joins, once it is there.
+    pub fn set_replicas(&mut self, replicas: usize) {
+        self.config.replicas = replicas;
+        let hosts: Vec<usize> = self.live().map(|(host, _)| host).collect();
+        hosts.into_iter().for_each(|host| self.tell_replicas(host));
+    }
+
+    pub(in crate::sim) fn tell_replicas(&mut self, host: usize) {
+        if self.config.chains.is_some() {
+            let after = self.random.random_range(Duration::ZERO..=HEARS_OF_K);
+            self.set_timer(host, after, HostTimer::Replicas);
+        }
     }
 
     /// The process stops for a time in the middle of what it does next about chains: between the look at the clock and
@@ -19,9 +36,20 @@ impl World {
         self.hosts[host].stalls = Some(time);
     }
 
-    pub(super) fn stall(&mut self, host: usize, time: Duration, outputs: Vec<Output>) {
+    /// Outputs wait if the process was stopped before it had carried out all that came before them. Returns those that
+    /// need not.
+    pub(super) fn stall(&mut self, host: usize, outputs: Vec<Output>) -> Vec<Output> {
+        let stalls = self.hosts[host].stalls.take();
+        let Some(chains) = &mut self.hosts[host].chains else { return outputs };
+        if let Some(waiting) = &mut chains.stalled {
+            waiting.extend(outputs);
+            return Vec::new();
+        }
+        let Some(time) = stalls else { return outputs };
+        chains.stalled = Some(outputs);
         self.pause(host, time);
-        self.set_timer(host, time, HostTimer::Chains(ChainTimer::Resume(outputs)));
+        self.set_timer(host, time, HostTimer::Chains(ChainTimer::Resume));
+        Vec::new()
     }
 
     /// From now on nothing arrives that the one sends to the other.
@@ -34,3 +62,6 @@ impl World {
         self.cuts.clear();
     }
 }
+
+/// A peer hears within this time that k has changed.
+const HEARS_OF_K: Duration = Duration::from_secs(2);

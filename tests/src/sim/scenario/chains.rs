@@ -1,11 +1,14 @@
 //! Rings with chains that are shaken: every history must be linearizable, and every slot come back to the view that it
 //! should have.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use dht_core::{
     overlay::Phase,
-    ring::{PeerId, Slot, SlotBits},
+    ring::{Id, PeerId, Slot, SlotBits},
 };
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -40,7 +43,10 @@ impl Trials {
         (config.net.loss, config.net.duplicates) = (draw([0.0, 0.01, 0.03, 0.1]), 0.01);
         config.net.late = (draw([0.0, 0.003, 0.01, 0.03]), SECOND * 2);
         let fsync = Duration::from_secs_f64(draw([0.005, 0.005, 0.05, 0.2]));
-        config.chains = Some(ChainConfig { fsync, ..ChainConfig::default() });
+        let mut chains = ChainConfig { fsync, ..ChainConfig::default() };
+        // Three or four entries at a time, or as many as come.
+        chains.chain.most_pending_bytes = draw([500.0, 16e6, 16e6, 16e6]) as usize;
+        config.chains = Some(chains);
         config
     }
 }
@@ -60,8 +66,14 @@ pub struct Counts {
     pub unknown: usize,
     /// Faults.
     pub faults: usize,
-    /// Views beyond the first of each slot.
+    /// Operations that were answered before the last fault was mended.
+    pub answered_amid: usize,
+    /// Views that came into force while clients worked, of slots of which operations were answered.
     pub views: u64,
+    /// Changes of k.
+    pub ks: usize,
+    /// Pairs of members that only could not reach each other.
+    pub pairs: usize,
 }
 
 /// Clients work while processes are killed, stopped and restarted, links are cut, and peers join and depart; then the
@@ -70,30 +82,12 @@ pub struct Counts {
 /// # Errors
 /// If the ring or a slot does not come to rest.
 pub fn tried(config: WorldConfig, trials: Trials) -> Result<(World, Counts), super::Failure> {
-    let mut world = World::new(config);
-    let bad = world.config.net.clone();
-    world.config.net = good_net();
-    world.found();
-    for _ in 1..trials.peers {
-        world.join(&[0]);
-    }
-    (world, _) = become_ideal(world)?;
-    world = settle(world)?;
-    let mut counts = Counts::default();
+    let bad = config.net.clone();
+    let mut world = at_rest(config, trials.peers)?;
+    let before = epochs(&world);
     world.config.net = bad;
     world.start_clients(trials.load);
-    let end = world.now + trials.time;
-    let few = |world: &World, counts: &Counts| {
-        let faults = trials.faults > 0.0 && counts.faults < FAULTS;
-        world.now < end + LONGEST && (faults || answered(world) < ANSWERED_AMONG_FAULTS)
-    };
-    while world.now < end || few(&world, &counts) {
-        let next = gap(&mut world, trials.faults).min(SECOND * 5);
-        world.run_for(next);
-        if next < SECOND * 5 {
-            fault(&mut world, trials.peers, &mut counts);
-        }
-    }
+    let mut counts = shake(&mut world, trials);
     world.mend_cuts();
     world.config.net = good_net();
     let down: Vec<usize> = (0..world.hosts.len()).filter(|host| world.finds_back(*host)).collect();
@@ -102,17 +96,97 @@ pub fn tried(config: WorldConfig, trials: Trials) -> Result<(World, Counts), sup
     world.run_until(world.now + LONGEST, |world| answered(world) >= ANSWERED);
     world.stop_clients();
     world.run_until(world.now + PATIENCE, |world| world.running_operations() == 0);
+    counts.answered = answered(&world);
+    counts.unknown = world.clients.finished.len() - counts.answered;
+    counts.views = changes(&world, &before);
     (world, _) = become_ideal(world)?;
     world = settle(world)?;
     let verdict = world.clients.history().check(STEPS);
     if !verdict.is_linearizable() {
         return Err(failure(&world, verdict.to_string()));
     }
-    counts.answered = answered(&world);
-    counts.unknown = world.clients.finished.len() - counts.answered;
-    let slots = world.config.slot_bits;
-    counts.views = slots.iter().filter_map(|slot| newest(&world, slot)).map(|view| view.epoch.number - 1).sum();
+    if trials.faults > 0.0 && !counts.say_something() {
+        return Err(failure(&world, format!("too little has happened: {counts:?}")));
+    }
     Ok((world, counts))
+}
+
+/// Two members of each slot that follow each other do not reach each other any more; both reach all others. Nothing else
+/// is wrong. Returns how many commands on each slot were answered after the first seconds.
+///
+/// # Errors
+/// If the ring or a slot does not come to rest before, or a history is not linearizable.
+pub fn parted(config: WorldConfig, trials: Trials) -> Result<BTreeMap<Slot, usize>, super::Failure> {
+    let mut world = at_rest(config, trials.peers)?;
+    world.start_clients(trials.load);
+    world.run_for(SECOND * 5);
+    for slot in world.config.slot_bits.iter() {
+        part_two(&mut world, slot);
+    }
+    world.run_for(SECOND * 5);
+    let begin = world.now;
+    world.run_for(trials.time);
+    let mut written: BTreeMap<Slot, usize> = world.config.slot_bits.iter().map(|slot| (slot, 0)).collect();
+    for done in &world.clients.finished {
+        let slot = world.config.slot_bits.slot_of(Id::of_key(&done.at.key));
+        let counts = done.command.is_some() && done.completed.is_some_and(|at| at >= begin);
+        *written.entry(slot).or_default() += usize::from(counts);
+    }
+    let verdict = world.clients.history().check(STEPS);
+    if verdict.is_linearizable() { Ok(written) } else { Err(failure(&world, verdict.to_string())) }
+}
+
+/// Faults, one after the other, until enough has happened.
+fn shake(world: &mut World, trials: Trials) -> Counts {
+    let mut counts = Counts::default();
+    let (before, end) = (epochs(world), world.now + trials.time);
+    let few = |world: &World, counts: &Counts| {
+        let quiet = counts.faults < FAULTS || changes(world, &before) < VIEWS;
+        world.now < end + LONGEST && (trials.faults > 0.0 && quiet || answered(world) < ANSWERED_AMONG_FAULTS)
+    };
+    while world.now < end || few(world, &counts) {
+        let next = gap(world, trials.faults).min(SECOND * 5);
+        world.run_for(next);
+        if next < SECOND * 5 {
+            fault(world, trials.peers, &mut counts);
+        }
+    }
+    counts.answered_amid = answered(world);
+    counts
+}
+
+impl Counts {
+    /// Whether so much has happened that it says something that nothing went wrong.
+    fn say_something(&self) -> bool {
+        let answered = self.answered >= ANSWERED && self.answered_amid >= ANSWERED_AMID;
+        answered && self.faults >= FAULTS && self.views >= VIEWS
+    }
+}
+
+/// The newest view of each slot.
+fn epochs(world: &World) -> BTreeMap<Slot, u64> {
+    let newest = |slot: Slot| Some((slot, newest(world, slot)?.epoch.number));
+    world.config.slot_bits.iter().filter_map(newest).collect()
+}
+
+/// How many views have come into force since then, of slots of which operations were answered.
+fn changes(world: &World, before: &BTreeMap<Slot, u64>) -> u64 {
+    let answered = world.clients.finished.iter().filter(|it| it.completed.is_some());
+    let slots: BTreeSet<Slot> = answered.map(|it| world.config.slot_bits.slot_of(Id::of_key(&it.at.key))).collect();
+    let now = epochs(world);
+    let of = |slot: &Slot| now.get(slot).zip(before.get(slot)).map_or(0, |(now, before)| now.saturating_sub(*before));
+    slots.iter().map(of).sum()
+}
+
+/// A ring in which every slot has the view that it should have.
+fn at_rest(config: WorldConfig, peers: usize) -> Result<World, super::Failure> {
+    let mut world = World::new(WorldConfig { net: good_net(), ..config });
+    world.found();
+    for _ in 1..peers {
+        world.join(&[0]);
+    }
+    let (world, _) = become_ideal(world)?;
+    settle(world)
 }
 
 /// Before and after the trials.
@@ -124,10 +198,14 @@ fn answered(world: &World) -> usize {
     world.clients.finished.iter().filter(|it| it.completed.is_some()).count()
 }
 
-/// So many faults, and answers while they happen, and answers in all, every run has at least.
+/// So many faults, views, answers while faults happen, and answers in all, every run has at least.
 const FAULTS: usize = 20;
-const ANSWERED_AMONG_FAULTS: usize = 100;
+const VIEWS: u64 = 2;
+const ANSWERED_AMID: usize = 50;
 const ANSWERED: usize = 500;
+
+/// Faults go on until there are so many answers, if that does not take too long.
+const ANSWERED_AMONG_FAULTS: usize = 100;
 
 /// How much longer a run may take for that. A guess.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -189,7 +267,7 @@ fn fault(world: &mut World, peers: usize, counts: &mut Counts) {
     let Some(&chosen) = members.choose(world.random()) else {
         return world.mend_cuts();
     };
-    match world.random().random_range(0..25) / 2 {
+    match world.random().random_range(0..29) / 2 {
         0..2 if down.len() < 2 && members.len() > 1 => world.kill(chosen),
         0..4 => {
             if let Some(&back) = down.choose(world.random()) {
@@ -230,6 +308,31 @@ fn fault(world: &mut World, peers: usize, counts: &mut Counts) {
             members.iter().for_each(|host| world.kill(*host));
             members.iter().for_each(|host| world.restart(*host));
         }
+        13 => {
+            let k = *[1, 2, 3, 3, 5].choose(world.random()).unwrap_or(&3);
+            counts.ks += usize::from(k != world.config.replicas);
+            world.set_replicas(k);
+        }
+        14 => {
+            // Both reach all others, and for long enough that something has to be done about it.
+            world.mend_cuts();
+            let slots = world.config.slot_bits.slots();
+            let slot = Slot(world.random().random_range(0..slots));
+            counts.pairs += usize::from(part_two(world, slot));
+            world.run_for(long * 2);
+        }
         _ => {}
     }
+}
+
+/// Two members of the slot's chain that follow each other do not reach each other any more. Whether there are such.
+fn part_two(world: &mut World, slot: Slot) -> bool {
+    let chain: Vec<PeerId> =
+        newest(world, slot).map(|view| view.chain.iter().map(|it| it.peer).collect()).unwrap_or_default();
+    let pairs: Vec<(PeerId, PeerId)> = chain.iter().copied().zip(chain.iter().copied().skip(1)).collect();
+    let Some(&(one, other)) = pairs.choose(world.random()) else { return false };
+    let (one, other) = (world.host_of(one), world.host_of(other));
+    world.cut(one, other);
+    world.cut(other, one);
+    true
 }

@@ -108,13 +108,18 @@ impl State {
         true
     }
 
-    /// Seals, and admits no smaller ballot from now on.
+    /// Seals, and admits no smaller ballot from now on. An attempt of somebody else that has just begun is left alone
+    /// for a while: were everybody who sees a need to go on trying, none might ever get through.
     pub(super) fn promise(&mut self, slot: Slot, ballot: Ballot) {
         self.seal(slot);
+        let (me, until) = (self.me, self.now + self.config.stuck_after);
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if replica.acceptor.promised != Some(ballot) {
             replica.levelling = None;
             replica.accepting = None;
+            if ballot.proposer != me {
+                replica.care.not_before = replica.care.not_before.max(until);
+            }
         }
         replica.acceptor.promise(ballot);
     }

@@ -24,6 +24,7 @@ impl Care {
         self.lost.clear();
         self.not_before = Duration::ZERO;
         self.told = Duration::ZERO;
+        self.content = None;
     }
 }
 
@@ -51,8 +52,11 @@ impl State {
             self.go_on_learning(slot);
             self.continue_attempt(slot);
             self.say_farewell(slot);
-            if self.replicas.get(&slot).is_some_and(|replica| replica.view().peers().any(|peer| peer == self.me.peer)) {
+            let Some(replica) = self.replicas.get(&slot) else { continue };
+            if replica.view().peers().any(|peer| peer == self.me.peer) {
                 self.look_after(slot);
+                self.spread(slot);
+            } else if self.routes.me.leaving && replica.concerns(self.me.peer) {
                 self.spread(slot);
             }
         }
@@ -74,17 +78,24 @@ impl State {
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if replica.care.home.as_ref().is_none_or(|(known, _)| *known != group) {
             replica.care.home = Some((group, now));
+            replica.care.content = None;
         }
     }
 
     /// Learns who should hold the slot, from the own picture of the ring or by a lookup.
     fn find_home(&mut self, slot: Slot) {
-        let now = self.now;
-        if let Some(home) = self.routes.home_of(slot) {
-            let group = home.group.clone();
-            return self.set_home(slot, group);
-        }
+        let (now, revision) = (self.now, self.revision);
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        if replica.care.looked_up != revision {
+            let home = self.routes.home_of(slot).map(|home| home.group.clone());
+            (replica.care.looked_up, replica.care.told_by_routes) = (revision, home.is_some());
+            if let Some(group) = home {
+                return self.set_home(slot, group);
+            }
+        }
+        let Some(replica) = self.replicas.get_mut(&slot).filter(|replica| !replica.care.told_by_routes) else {
+            return;
+        };
         if replica.care.located.is_none_or(|located| now.saturating_sub(located) > LOCATE_EVERY) {
             replica.care.located = Some(now);
             self.outputs.push(Output::Locate(slot));
@@ -94,13 +105,14 @@ impl State {
     fn look_after(&mut self, slot: Slot) {
         self.find_home(slot);
         let now = self.now;
-        let need = self.need(slot);
-        let (rank, stagger) = (self.rank(slot), self.config.stagger);
+        let need = self.need(slot).or_else(|| self.planned(slot).map(Need::Planned));
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         let Some(need) = need else {
             replica.care.needed_since = None;
             return;
         };
+        let (rank, stagger) = (self.rank(slot), self.config.stagger);
+        let Some(replica) = self.replicas.get_mut(&slot) else { return };
         let since = *replica.care.needed_since.get_or_insert(now);
         let busy = replica.proposer.is_some() || replica.installing || now < replica.care.not_before;
         if busy || now.saturating_sub(since) < stagger * rank {
@@ -125,6 +137,7 @@ impl State {
         u32::try_from(live.count()).unwrap_or(u32::MAX)
     }
 
+    /// What is wrong, besides that the chain may not be the one that is wanted.
     fn need(&self, slot: Slot) -> Option<Need> {
         let replica = self.replicas.get(&slot)?;
         let view = replica.view();
@@ -141,13 +154,11 @@ impl State {
             return Some(Need::Repair(full));
         }
         let lost = view.peers().find(|peer| *peer != me && self.leases.has_lost(now, *peer));
-        if let Some(peer) = lost.filter(|peer| self.could_go(replica, *peer)) {
-            return Some(Need::Vote(peer));
-        }
+        // First, since the others may well reach whom this peer has lost: then they never vote for it to go.
         if since(replica.flow.stuck_since) {
             return Some(Need::Reorder);
         }
-        self.planned(slot, replica).map(Need::Planned)
+        lost.filter(|peer| self.could_go(replica, *peer)).map(Need::Vote)
     }
 
     /// Whether a view without the peer would be another one: a dead elector stays if nobody else lives.
@@ -158,13 +169,26 @@ impl State {
         (view.has(peer) && view.chain.len() > 1) || (!view.has(peer) && self.routes.peers().any(spare))
     }
 
-    /// The chain that is wanted, if it is another and everything for it is there.
-    fn planned(&self, slot: Slot, replica: &Replica) -> Option<Plan> {
+    /// The chain that is wanted, if it is another and everything for it is there. A view that is as it should be is not
+    /// looked at again before something has changed, or some time has passed.
+    fn planned(&mut self, slot: Slot) -> Option<Plan> {
+        let (now, revision) = (self.now, self.revision);
+        let replica = self.replicas.get(&slot)?;
         let (home, since) = replica.care.home.as_ref()?;
-        let settled = self.now.saturating_sub(*since) >= self.config.settle;
-        if !settled || replica.acceptor.sealed || self.waits_for_learners(replica, home) {
+        let fresh = |at: Duration| now.saturating_sub(at) < LOOK_AGAIN;
+        let content = replica.care.content.is_some_and(|(seen, at)| seen == revision && fresh(at));
+        let settled = now.saturating_sub(*since) >= self.config.settle;
+        if content || !settled || replica.acceptor.sealed || self.waits_for_learners(replica, home) {
             return None;
         }
+        let plan = self.wanted(slot, replica, home);
+        if plan.is_none() && home.iter().all(|peer| replica.view().has(*peer)) {
+            self.replicas.get_mut(&slot)?.care.content = Some((revision, now));
+        }
+        plan
+    }
+
+    fn wanted(&self, slot: Slot, replica: &Replica, home: &[PeerId]) -> Option<Plan> {
         let view = replica.view();
         let known = |peer: &PeerId| {
             let listed = view.chain.iter().find(|member| member.peer == *peer).copied();
@@ -185,7 +209,8 @@ impl State {
         let electors = circumstances.electors(view, &peers, true);
         let left = |peer: &PeerId| !staying.contains(peer);
         let good_electors = electors.len() == view.electors.len() && !view.electors.iter().any(left);
-        let same = chain == view.chain && (good_electors || electors.iter().any(left));
+        let good_minimum = circumstances.min_in_sync(view, peers.len(), true) == view.min_in_sync;
+        let same = chain == view.chain && good_minimum && (good_electors || electors.iter().any(left));
         (!same && !chain.is_empty()).then_some(Plan::Become(chain))
     }
 
@@ -248,7 +273,9 @@ impl State {
         }
     }
 
-    /// Now and then those who should hold the slot hear who does: they are asked for it.
+    /// Now and then those who should hold the slot hear who does: they are asked for it. A peer that is about to leave
+    /// tells also those that are in the view as it knows it: somebody in it who holds no data may have missed that it was
+    /// let go, and nobody else would notice.
     fn spread(&mut self, slot: Slot) {
         let now = self.now;
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
@@ -258,12 +285,21 @@ impl State {
         replica.care.told = now;
         let view = replica.view().clone();
         let home = replica.care.home.as_ref().map(|(home, _)| home.clone()).unwrap_or_default();
-        for peer in home.into_iter().filter(|peer| !view.peers().any(|other| other == *peer)) {
+        let mut concerned: Vec<PeerId> =
+            home.into_iter().filter(|peer| !view.peers().any(|other| other == *peer)).collect();
+        if self.routes.me.leaving {
+            concerned.extend(view.peers().filter(|peer| *peer != self.me.peer));
+        }
+        for peer in concerned {
             self.tell(peer, slot, Body::Install(view.clone()));
         }
         self.teach(slot);
     }
 }
+
+/// How often a view is looked at with which nothing was wrong: whom this peer reaches may have changed, of which the
+/// picture of the ring says nothing. A guess.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often a slot's home group is looked up where the ring does not tell. A guess.
 const LOCATE_EVERY: Duration = Duration::from_secs(2);

@@ -9,12 +9,13 @@
 //! Install   everyone concerned is told
 //! ```
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::RngExt;
 
 use super::{Body, Output, State, Timer, replica::Attempt};
 use crate::{
+    overlay::Routes,
     ring::{PeerId, Slot},
     view::{Ballot, Circumstances, Plan, Promise, Proposer, Round, View},
 };
@@ -35,24 +36,34 @@ impl State {
         self.ask_missing(slot);
     }
 
-    /// Who is there to be chosen from: the home group first, then who is in the view, then whoever lives.
+    /// Who is there to be chosen from: the home group first, then who is in the view, then so many of the others that
+    /// there is a witness for any chain.
     pub(super) fn circumstances(&self, slot: Slot) -> Circumstances {
         let replica = self.replicas.get(&slot);
         let home = replica.and_then(|replica| replica.care.home.as_ref()).map(|(home, _)| home.clone());
-        let in_view: Vec<PeerId> = replica.map(|replica| replica.view().peers().collect()).unwrap_or_default();
-        let others = self.routes.peers().map(|peer| peer.id);
+        let mut concerned = home.unwrap_or_default();
+        concerned.extend(replica.iter().flat_map(|replica| replica.view().peers()));
+        let enough = 2 * concerned.len() + SMALLEST_ELECTORATE;
         let mut live = Vec::new();
-        for peer in home.into_iter().flatten().chain(in_view).chain(others) {
+        for peer in concerned.into_iter().chain(self.routes.peers().map(|peer| peer.id)) {
             let known = self.routes.peer(peer).is_some_and(|peer| !peer.leaving);
             let answers = peer == self.me.peer || (known && !self.leases.has_lost(self.now, peer));
             if answers && !live.contains(&peer) {
                 live.push(peer);
             }
+            if live.len() >= enough {
+                break;
+            }
         }
-        let leaves = |peer: &PeerId| self.routes.peer(*peer).is_some_and(|peer| peer.leaving);
-        let staying: BTreeSet<PeerId> = self.routes.members().iter().copied().filter(|peer| !leaves(peer)).collect();
-        let replicas = self.routes.ring.map_or(1, |ring| ring.replicas);
+        let (replicas, staying) = (self.routes.ring.map_or(1, |ring| ring.replicas), self.staying.clone());
         Circumstances { live, min_in_sync: (replicas / 2 + 1).min(staying.len()), staying }
+    }
+
+    /// The picture of the ring has changed.
+    pub(super) fn set_routes(&mut self, routes: Arc<Routes>) {
+        self.staying = staying(&routes);
+        self.routes = routes;
+        self.revision += 1;
     }
 
     /// Asks those that have not answered in this round, or not yet been asked.
@@ -79,23 +90,30 @@ impl State {
         let rules = self.rules;
         let Some(proposer) = self.attempt(slot, ballot) else { return };
         proposer.promised(from, promise);
-        let live: Vec<PeerId> = proposer.view.peers().collect();
-        let answering: Vec<PeerId> =
-            live.into_iter().filter(|peer| *peer == self.me.peer || !self.leases.has_lost(self.now, *peer)).collect();
-        let Some(proposer) = self.attempt(slot, ballot) else { return };
-        if proposer.round == Round::Preparing && proposer.has_quorum(rules) && proposer.heard(answering.into_iter()) {
+        if proposer.round == Round::Preparing && proposer.has_quorum(rules) && self.all_have_promised(slot) {
             self.choose_next(slot, ballot);
         }
     }
 
-    /// The promises that are there have to do.
+    /// Whether everyone in the view has promised who is not lost.
+    fn all_have_promised(&self, slot: Slot) -> bool {
+        let attempt = self.replicas.get(&slot).and_then(|replica| replica.proposer.as_ref());
+        attempt.is_some_and(|Attempt { proposer, .. }| {
+            let lost = |peer: &PeerId| *peer != self.me.peer && self.leases.has_lost(self.now, *peer);
+            proposer.heard(proposer.view.peers().filter(|peer| !lost(peer)))
+        })
+    }
+
+    /// The promises that are there have to do, if they are enough. Whoever is in contact is waited for until its silence
+    /// would count as a loss: it is not dropped because its disk is slow.
     pub(super) fn waited_for_promises(&mut self, slot: Slot, ballot: Ballot) {
-        let (rules, again) = (self.rules, self.config.more_promises);
-        let Some(proposer) = self.attempt(slot, ballot) else { return };
-        if proposer.round != Round::Preparing {
+        let (now, rules, again) = (self.now, self.rules, self.config.more_promises);
+        let Some(attempt) = self.replicas.get(&slot).and_then(|replica| replica.proposer.as_ref()) else { return };
+        if attempt.proposer.ballot != ballot || attempt.proposer.round != Round::Preparing {
             return;
         }
-        if proposer.has_quorum(rules) {
+        let waited = now.saturating_sub(attempt.began) >= self.config.lease.lost_after;
+        if attempt.proposer.has_quorum(rules) && (waited || self.all_have_promised(slot)) {
             return self.choose_next(slot, ballot);
         }
         self.outputs.push(Output::SetTimer(again, Timer::Promises(slot, ballot)));
@@ -168,7 +186,7 @@ impl State {
         let most = BACK_OFF * replica.care.attempts.min(MOST_BACK_OFFS);
         let wait = self.random.random_range(Duration::ZERO..=most);
         if let Some(replica) = self.replicas.get_mut(&slot) {
-            replica.care.not_before = now + wait;
+            replica.care.not_before = replica.care.not_before.max(now + wait);
         }
     }
 
@@ -177,6 +195,15 @@ impl State {
         (attempt.proposer.ballot == ballot).then_some(&mut attempt.proposer)
     }
 }
+
+/// The peers of the ring that have not departed and are not about to.
+pub(super) fn staying(routes: &Routes) -> Arc<BTreeSet<PeerId>> {
+    let leaves = |peer: &PeerId| routes.peer(*peer).is_some_and(|peer| peer.leaving);
+    Arc::new(routes.members().iter().copied().filter(|peer| !leaves(peer)).collect())
+}
+
+/// More than enough of those that could be witnesses: an electorate is made odd, and at least three.
+const SMALLEST_ELECTORATE: usize = 3;
 
 /// After a first failed attempt, the next is made within this time: about as long as one takes. A guess.
 const BACK_OFF: Duration = Duration::from_millis(100);

@@ -180,6 +180,13 @@ impl Command {
 }
 
 impl Entry {
+    /// About how many bytes it takes, in memory and on its way.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let value = if let Effect::Put(Value::Bytes(value)) = &self.effect { value.len() } else { 0 };
+        ENTRY_OVERHEAD + self.at.key.len() + value
+    }
+
     /// What the key maps to after this entry, where `before` was held.
     #[must_use]
     pub fn result(&self, before: Option<Record>) -> Option<Record> {
@@ -190,6 +197,9 @@ impl Entry {
         }
     }
 }
+
+/// What an entry takes besides key and value. A guess.
+const ENTRY_OVERHEAD: usize = 128;
 
 #[cfg(test)]
 mod tests {

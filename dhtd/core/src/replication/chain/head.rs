@@ -57,8 +57,9 @@ impl State {
         if view.chain.len() < view.min_in_sync {
             return Err(Refusal::TooFewInSync);
         }
-        let pending = replica.log.as_ref().map_or(0, super::Log::pending);
-        if pending >= self.config.most_pending { Err(Refusal::Busy) } else { Ok(()) }
+        let (most, most_bytes) = (self.config.most_pending, self.config.most_pending_bytes);
+        let full = replica.log.as_ref().is_some_and(|it| it.pending() >= most || it.pending_bytes() >= most_bytes);
+        if full { Err(Refusal::Busy) } else { Ok(()) }
     }
 
     /// Most electors are lost: what is taken now would wait until they are back, and whoever waits for it would not know

@@ -34,6 +34,8 @@ pub struct Config {
     pub settle: Duration,
     /// Entries that may wait for their commit in one slot. Default 4,096.
     pub most_pending: usize,
+    /// Bytes that these may take before the head takes no more. Default 16 MiB.
+    pub most_pending_bytes: usize,
     /// Entries in one message. Default 256.
     pub batch: usize,
     /// Entries kept for those who copy a slot. Default 4,096.
@@ -57,6 +59,7 @@ impl Default for Config {
             stuck_after: ms(1000),
             settle: ms(3000),
             most_pending: 4096,
+            most_pending_bytes: 16 << 20,
             batch: 256,
             kept_entries: 4096,
             window: 10_000,

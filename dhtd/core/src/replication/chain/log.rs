@@ -30,6 +30,8 @@ pub struct Log {
     applied: Position,
     /// Those after it, without a gap.
     pending: VecDeque<Entry>,
+    /// How many bytes these take.
+    pending_bytes: usize,
     /// Those up to `applied` that somebody who copies the slot may still need.
     recent: VecDeque<Entry>,
     /// The last pending entry of each key.
@@ -67,6 +69,12 @@ impl Log {
         self.pending.len()
     }
 
+    /// About how many bytes they take.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
     /// The last pending entry that writes the key.
     #[must_use]
     pub fn dirty(&self, at: &RecordKey) -> Option<u64> {
@@ -96,6 +104,7 @@ impl Log {
         if let Some(request) = entry.request.filter(|_| records) {
             self.record(Recorded { request, seq: entry.position.seq, outcome: entry.outcome });
         }
+        self.pending_bytes += entry.size();
         self.pending.push_back(entry);
     }
 
@@ -115,6 +124,7 @@ impl Log {
         while self.pending.front().is_some_and(|entry| entry.position.seq <= upto) {
             let Some(entry) = self.pending.pop_front() else { break };
             self.applied = entry.position;
+            self.pending_bytes -= entry.size();
             if self.dirty.get(&entry.at) == Some(&entry.position.seq) {
                 self.dirty.remove(&entry.at);
             }
@@ -141,6 +151,7 @@ impl Log {
             self.recorded.remove(&name);
         }
         self.dirty = self.pending.iter().map(|entry| (entry.at.clone(), entry.position.seq)).collect();
+        self.pending_bytes = self.pending.iter().map(Entry::size).sum();
     }
 
     /// What came of a command, if it is remembered.

@@ -63,6 +63,10 @@ pub struct State {
     /// Until then leases may be out that an earlier process has granted.
     accepts_from: Duration,
     routes: Arc<Routes>,
+    /// Counts the pictures of the ring.
+    revision: u64,
+    /// The peers of the ring that have not departed and are not about to.
+    staying: Arc<BTreeSet<PeerId>>,
     disk_ok: bool,
     leases: Leases,
     replicas: BTreeMap<Slot, Replica>,
@@ -114,7 +118,9 @@ impl State {
             random: ChaCha8Rng::seed_from_u64(seed),
             now: Duration::ZERO,
             accepts_from: Duration::ZERO,
+            staying: change::staying(&routes),
             routes,
+            revision: 1,
             disk_ok: true,
             replicas: stored.into_iter().map(|(slot, stored)| (slot, replica(stored))).collect(),
             flush: BTreeSet::new(),
@@ -162,7 +168,7 @@ impl State {
     pub fn handle(&mut self, now: Duration, input: Input, table: &impl Table) -> Vec<Output> {
         self.now = now;
         match input {
-            Input::Routes(routes) => self.routes = routes,
+            Input::Routes(routes) => self.set_routes(routes),
             Input::Message(from, Message::Heartbeat(heartbeat)) => self.heartbeat(from, heartbeat),
             Input::Message(from, Message::Grant(grant)) => self.leases.granted(now, from, grant),
             Input::Message(from, Message::Slot(slot, body)) => self.receive(from, slot, *body),
@@ -196,11 +202,11 @@ impl State {
         self.replicas.get(&slot)?.log.as_ref()
     }
 
-    /// Slots that cannot do without this peer: it is in their chain, or decides on it, or those who do now do not know.
+    /// Slots that cannot do without this peer: it is in their chain, or decides on it, or those who do now do not know, or
+    /// a view that it knows nothing of may count on its copy.
     #[must_use]
     pub fn held(&self) -> usize {
-        let needs =
-            |replica: &&Replica| replica.farewell.is_some() || replica.view().peers().any(|peer| peer == self.me.peer);
+        let needs = |replica: &&Replica| replica.farewell.is_some() || replica.concerns(self.me.peer);
         self.replicas.values().filter(needs).count()
     }
 
@@ -330,3 +336,6 @@ impl State {
         view.majority(view.electors.iter().copied().filter(holds))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,19 +12,23 @@ impl State {
         if !self.is_current(from, slot, epoch) {
             return;
         }
-        let (me, most) = (self.me, self.config.most_pending);
+        let me = self.me;
+        // The head bounds what is pending, and with its entries comes how much of them is no more: whoever takes that in
+        // first never has more pending than the head had, and need not refuse anything.
+        let held = self.replicas.get(&slot);
+        if held.is_some_and(|replica| replica.view().upstream(me.peer) == Some(from) && replica.serves(me.peer)) {
+            self.learn_commit(slot, committed);
+        }
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if replica.view().upstream(me.peer) != Some(from) || !replica.serves(me.peer) {
             return;
         }
         let Some(log) = &replica.log else { return };
         let mut last = log.last().seq;
-        // The head bounds what is pending; what is over it was sent before this peer has heard of commits.
-        let room = (2 * most).saturating_sub(log.pending());
         let mut gap = None;
         let known = entries.first().is_some_and(|entry| entry.position.seq <= last);
         let mut fresh = Vec::new();
-        for entry in entries.into_iter().take(room) {
+        for entry in entries {
             let seq = entry.position.seq;
             if seq == last + 1 {
                 last = seq;

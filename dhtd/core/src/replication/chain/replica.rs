@@ -120,6 +120,12 @@ pub(super) struct Care {
     /// Who should hold the slot, and since when that is known.
     pub(super) home: Option<(Vec<PeerId>, Duration)>,
     pub(super) located: Option<Duration>,
+    /// In which picture of the ring that was last looked up: its number. 0: in none.
+    pub(super) looked_up: u64,
+    /// Whether that picture says who should hold the slot.
+    pub(super) told_by_routes: bool,
+    /// In which picture of the ring, and when, the view was found to be as it should be.
+    pub(super) content: Option<(u64, Duration)>,
     /// Since when a next view is needed.
     pub(super) needed_since: Option<Duration>,
     /// Do not try before.
@@ -165,17 +171,18 @@ impl Replica {
         replica
     }
 
-    /// Everything up to the end of the log is durable everywhere: the beginning of an epoch.
+    /// What is applied is durable everywhere. That is the whole log at the beginning of an epoch; after a restart there
+    /// may be more in it, and who else has that is not known.
     pub(super) fn restart_flow(&mut self) {
         let (last, applied) = self.log.as_ref().map_or((0, 0), |log| (log.last().seq, log.applied().seq));
         self.flow = Flow {
             durable: last,
-            sent: last,
-            acked: last,
-            ack_sent: last,
+            sent: applied,
+            acked: applied,
+            ack_sent: applied,
             committed: applied,
             confirmed: applied,
-            acked_before: last,
+            acked_before: applied,
             ..Flow::default()
         };
     }
@@ -187,6 +194,12 @@ impl Replica {
     /// Whether the peer is a member by the view in force and nothing has ended that: also a restart seals.
     pub(super) fn serves(&self, me: PeerId) -> bool {
         self.view().has(me) && !self.acceptor.sealed && !self.installing && self.log.is_some()
+    }
+
+    /// Whether the peer is in the view in force as far as it knows, or may be in the next: it has a copy, and has promised
+    /// something. It hears of that view in any case, if it asks.
+    pub(super) fn concerns(&self, me: PeerId) -> bool {
+        self.view().peers().any(|peer| peer == me) || (self.acceptor.sealed && self.log.is_some())
     }
 
     /// How many entries are kept for those who copy the slot.

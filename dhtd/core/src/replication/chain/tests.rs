@@ -1,0 +1,120 @@
+//! One peer, and what it says when others say something to it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    overlay::{Peer, Routes},
+    record::{KeyspaceId, RecordKey},
+    view::Position,
+};
+
+struct NoTable;
+
+impl Table for NoTable {
+    fn get(&self, _: Slot, _: &RecordKey) -> Option<Record> {
+        None
+    }
+}
+
+const SLOT: Slot = Slot(0);
+
+fn peer(name: u8) -> PeerId {
+    PeerId::new([name; 16])
+}
+
+fn member(name: u8, incarnation: u64) -> Member {
+    Member { peer: peer(name), incarnation }
+}
+
+/// Of three electors the first two hold the slot.
+fn view() -> View {
+    let (chain, electors) = (vec![member(1, 1), member(2, 1)], vec![peer(1), peer(2), peer(3)]);
+    View { chain, electors, epoch: Epoch::FIRST.next(), min_in_sync: 2, ..View::founding(SLOT, member(1, 1)) }
+}
+
+fn entry(seq: u64) -> Entry {
+    let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"k") };
+    let effect = Effect::Put(Value::Bytes(Bytes::from_static(b"v")));
+    let outcome = Outcome::Done { revision: seq, total: None };
+    Entry { position: Position { epoch: view().epoch, seq }, at, effect, request: None, outcome }
+}
+
+fn process(me: Member, leaving: bool, log: Option<StoredLog>) -> State {
+    configured(Config::default(), me, leaving, log)
+}
+
+fn configured(config: Config, me: Member, leaving: bool, log: Option<StoredLog>) -> State {
+    let stored = Stored { acceptor: Acceptor::new(view()), log };
+    let description = Peer { id: me.peer, address: "a:1".into(), incarnation: me.incarnation, nodes: 1, leaving };
+    let routes = Arc::new(Routes::outside(description));
+    State::new(config, Rules::ALL, me, routes, [(SLOT, stored)], 1)
+}
+
+#[test]
+fn a_restarted_head_takes_nothing_for_acknowledged_that_it_was_not_told() {
+    let log = StoredLog { pending: vec![entry(1), entry(2)], ..StoredLog::default() };
+    let mut head = process(member(1, 2), false, Some(log));
+    head.start(Duration::ZERO);
+    let ack = Body::Ack { epoch: view().epoch, seq: 1, committed: 0 };
+    let ack = Input::Message(peer(2), Message::Slot(SLOT, Box::new(ack)));
+    head.handle(Duration::from_millis(1), ack, &NoTable);
+    assert_eq!(head.log(SLOT).map(|log| log.applied().seq), Some(1));
+}
+
+#[test]
+fn a_leaving_witness_asks_whether_it_was_let_go() {
+    let asked = |leaving: bool| {
+        let mut witness = process(member(3, 1), leaving, None);
+        witness.start(Duration::ZERO);
+        let outputs = witness.handle(Duration::from_secs(2), Input::Timer(Timer::Tick), &NoTable);
+        let asks = |to: PeerId| {
+            let install = Message::Slot(SLOT, Box::new(Body::Install(view())));
+            outputs.contains(&Output::Send(to, install))
+        };
+        (asks(peer(1)), asks(peer(2)))
+    };
+    assert_eq!(asked(true), (true, true));
+    assert_eq!(asked(false), (false, false));
+}
+
+#[test]
+fn the_head_takes_no_more_while_too_many_bytes_are_pending() {
+    let config = Config { most_pending_bytes: 2 * entry(1).size() + 1, ..Config::default() };
+    let mut head = configured(config, member(1, 1), false, Some(StoredLog::default()));
+    head.start(Duration::ZERO);
+    let command = |action: Action| Command { at: entry(1).at, condition: None, action, request: None };
+    let write = |head: &mut State, token: Token| {
+        let command = command(Action::Put(Bytes::from_static(b"v")));
+        let outputs = head.handle(Duration::ZERO, Input::Write(token, SLOT, view().epoch, command), &NoTable);
+        outputs.contains(&Output::Reply(token, Reply::Refused(Refusal::Busy)))
+    };
+    let refused: Vec<bool> = (0..4).map(|token| write(&mut head, token)).collect();
+    assert_eq!(refused, [false, false, false, true]);
+    head.handle(Duration::ZERO, Input::Synced(u64::MAX), &NoTable);
+    let ack = Message::Slot(SLOT, Box::new(Body::Ack { epoch: view().epoch, seq: 3, committed: 0 }));
+    head.handle(Duration::ZERO, Input::Message(peer(2), ack), &NoTable);
+    assert_eq!(head.log(SLOT).map(Log::pending_bytes), Some(0));
+    assert!(!write(&mut head, 4));
+}
+
+#[test]
+fn who_has_promised_with_a_copy_does_not_leave_before_it_knows_what_came_of_it() {
+    let mut learner = process(member(4, 1), true, Some(StoredLog::default()));
+    learner.start(Duration::ZERO);
+    assert_eq!(learner.held(), 0);
+    let ballot = Ballot { round: 1, proposer: member(1, 1) };
+    let target = View { epoch: view().epoch.next(), chain: vec![member(4, 1)], ..view() };
+    let level = Body::Level { ballot, view: view(), target: target.clone(), source: peer(1) };
+    learner.handle(Duration::ZERO, Input::Message(peer(1), Message::Slot(SLOT, Box::new(level))), &NoTable);
+    assert_eq!(learner.held(), 1);
+    let outputs = learner.handle(Duration::from_secs(2), Input::Timer(Timer::Tick), &NoTable);
+    let asks = Output::Send(peer(1), Message::Slot(SLOT, Box::new(Body::Install(view()))));
+    assert!(outputs.contains(&asks));
+    let without = View { chain: vec![member(1, 1)], ..target };
+    let install = Message::Slot(SLOT, Box::new(Body::Install(without)));
+    learner.handle(Duration::from_secs(2), Input::Message(peer(1), install), &NoTable);
+    assert_eq!(learner.held(), 0);
+}
