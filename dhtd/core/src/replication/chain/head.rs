@@ -26,7 +26,7 @@ impl State {
                 let (seq, outcome) = (recorded.seq, recorded.outcome);
                 return self.answer(slot, Answer { token, seq, outcome, repeated: true });
             }
-            if request.floor < last.saturating_sub(window) {
+            if rules.refuses_old_requests && request.floor < last.saturating_sub(window) {
                 return self.refuse(token, Refusal::TooOld(last));
             }
         }
