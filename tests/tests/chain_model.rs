@@ -1,5 +1,21 @@
 //! Chain mode under the model checker. A test takes the worlds as far as seconds allow; `.ci/soak` goes on from there. What
 //! the worlds find with a rule switched off is in `chain_mutants.rs`.
+//!
+//! How far it has come on 2 busy cores, with all rules in force and nothing wrong:
+//!
+//! | world | states | steps deep | |
+//! |---|---|---|---|
+//! | half granted, restarted | 2,610,360 | 32 | all |
+//! | proposer restarted | 1,650,854 | 31 | all |
+//! | traffic | 751,455 | 32 | all |
+//! | writing | 733,615 | 37 | all |
+//! | member restarted | 575,376 | 27 | all |
+//! | the other 16 small ones | 648 to 251,712 | 12 to 29 | all; the 21 in 4 minutes |
+//! | two attempts | 5,639,092 | 38 | in 100 s, not all |
+//! | pair, all at once | 3,241,373 | 39 | in 100 s, not all |
+//! | four peers | 2,885,113 | 46 | in 100 s, not all |
+//!
+//! Memory stays below 300 MiB, since states are visited depth first and only their fingerprints are kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -30,6 +46,13 @@ fn the_first_schedules_of_large_worlds_lose_and_deny_nothing() {
     for world in LARGE {
         check(world, 40_000);
     }
+}
+
+/// It was so that a head took all that it found in its log for what all others had, and put it into its table.
+#[test]
+fn a_restarted_head_takes_nothing_for_committed_that_nobody_else_has() {
+    let world = WORLDS.iter().find(|(name, _)| *name == "head restarted").expect("it is one of them");
+    assert!(check(world, usize::MAX) > 10_000);
 }
 
 /// What may come next, as the checker tells states apart.

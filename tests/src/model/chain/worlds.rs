@@ -195,6 +195,19 @@ pub const WORLDS: &[Named] = &[
             ..QUIET
         },
     ),
+    // A head is restarted that has an entry which nobody else has, and the others go on without it.
+    (
+        "head restarted",
+        Chain {
+            start: PAIR,
+            before: &[Call(0, A), Deliver(A, B, Append, 0), Deliver(B, A, Ack, 0), Call(1, A), Restart(A, 0)],
+            attempts: &[(B, Aim::Without(&[A]))],
+            operations: &[put("1"), put("2"), put("3")],
+            serving: &[B],
+            waits: 1,
+            ..QUIET
+        },
+    ),
     // A member is restarted while a view that lists it comes into force.
     (
         "member restarted",
