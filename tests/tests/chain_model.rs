@@ -10,7 +10,7 @@
 //! | traffic | 751,455 | 32 | all |
 //! | writing | 733,615 | 37 | all |
 //! | member restarted | 575,376 | 27 | all |
-//! | the other 16 small ones | 648 to 251,712 | 12 to 29 | all; the 21 in 4 minutes |
+//! | the other 17 small ones | 648 to 251,712 | 12 to 29 | all; the 22 in 4 minutes |
 //! | two attempts | 5,639,092 | 38 | in 100 s, not all |
 //! | pair, all at once | 3,241,373 | 39 | in 100 s, not all |
 //! | four peers | 2,885,113 | 46 | in 100 s, not all |
@@ -48,11 +48,13 @@ fn the_first_schedules_of_large_worlds_lose_and_deny_nothing() {
     }
 }
 
-/// It was so that a head took all that it found in its log for what all others had, and put it into its table.
+/// It was so that a head took all that it found in its log for what all others had, and put it into its table; and whoever
+/// had copied that became a member without the data.
 #[test]
 fn a_restarted_head_takes_nothing_for_committed_that_nobody_else_has() {
-    let world = WORLDS.iter().find(|(name, _)| *name == "head restarted").expect("it is one of them");
-    assert!(check(world, usize::MAX) > 10_000);
+    let worlds: Vec<&Named> = WORLDS.iter().filter(|(name, _)| name.ends_with("head restarted")).collect();
+    assert_eq!(worlds.len(), 2, "{worlds:?}");
+    worlds.into_iter().for_each(|world| assert!(check(world, usize::MAX) > 10_000));
 }
 
 /// What may come next, as the checker tells states apart.

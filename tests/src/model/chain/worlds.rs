@@ -5,7 +5,9 @@ use dht_core::Rules;
 use super::{
     Action::{self, Beat, Call, Deliver, Enough, Learn, Propose, Quiet, Restart, Synced, Wait},
     Aim, Ask, Chain, Operation, Place, Start,
-    What::{Accept, Accepted, Ack, Append, Grant, Heartbeat, Install, Level, Prepare, Promise, Ready},
+    What::{
+        Accept, Accepted, Ack, Append, Attach, Grant, Heartbeat, Install, Level, Prepare, Promise, Ready, Snapshot,
+    },
 };
 
 /// A world and what it is called.
@@ -204,6 +206,30 @@ pub const WORLDS: &[Named] = &[
             attempts: &[(B, Aim::Without(&[A]))],
             operations: &[put("1"), put("2"), put("3")],
             serving: &[B],
+            waits: 1,
+            ..QUIET
+        },
+    ),
+    // The same head; somebody copies the slot from it, and becomes a member.
+    (
+        "copied when head restarted",
+        Chain {
+            start: PAIR,
+            before: &[
+                Call(0, A),
+                Deliver(A, B, Append, 0),
+                Deliver(B, A, Ack, 0),
+                Call(1, A),
+                Restart(A, 0),
+                Deliver(A, B, Append, 0),
+                Deliver(B, A, Ack, 0),
+                Learn(D, A),
+                Deliver(D, A, Attach, 0),
+                Deliver(A, D, Snapshot, 0),
+            ],
+            attempts: &[(B, Aim::Become(&[B, D]))],
+            operations: &[put("1"), put("2"), put("3"), GET],
+            serving: &[B, D],
             waits: 1,
             ..QUIET
         },
