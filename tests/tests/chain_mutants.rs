@@ -1,6 +1,7 @@
-//! Each rule that protects chain mode is needed: with one switched off, the simulator finds what it prevents.
+//! Each rule that protects chain mode is needed: with one switched off, the simulator or the model finds what it
+//! prevents.
 //!
-//! | rule switched off | kept seed | what it finds |
+//! | rule switched off | kept seed of the simulator | what it finds |
 //! |---|---|---|
 //! | `decide_after_levelling` | 7 | members without the data: a slot that serves nobody any more |
 //! | `frontier_in_view` | 7 | a history that is not linearizable |
@@ -17,16 +18,57 @@
 //! | `answers_are_reads` | 0 | the same |
 //! | `dedup_in_entry` | 1 | the same |
 //! | `fresh_frontier` | 15 | the same |
+//! | `only_founding_is_first` | 0 | two views of one epoch |
+//! | `outcomes_kept_by_number` | 0 | a history that is not linearizable |
 //!
-//! The others are not found by the first few hundred seeds; `NOT_FOUND` names them. A change of the protocols changes what
-//! a seed does. If a kept one finds nothing any more, look for another: `sim chains --first --without RULE`.
+//! | rule switched off | world of the model | what it finds |
+//! |---|---|---|
+//! | `member_in_quorum` | alone | an acknowledged write that is not in the next view's history |
+//! | `commit_on_all` | pair, slow disk | the same |
+//! | `ballot_names_process` | proposer restarted | two views of one epoch |
+//! | `view_records_kept` | replaced | the same |
+//! | `accept_seals` | half granted | a history that is not linearizable |
+//! | `waits_out_grants` | dropped | the same |
+//! | `grants_at_same_epoch` | dropped, late | the same |
+//! | `reregister_after_restart` | granter restarted | the same |
+//! | `waits_after_boot` | half granted, restarted | the same |
+//! | `lease_sampled_at_use` | dropped | the same |
+//! | `transfers_replace` | copied again | the same |
+//! | `seal_keeps_waiting` | dropped | the same |
+//! | `only_next_view_settles` | left behind | the same |
+//! | `reads_in_order` | alone | the same |
+//! | `records_failures` | tried twice | one command with two outcomes |
+//! | `refuses_old_requests` | tried again, late | the same |
+//!
+//! Of two pairs, either rule alone is enough; with both switched off, the model finds what they prevent:
+//!
+//! | rules switched off | world of the model | what it finds |
+//! |---|---|---|
+//! | `sealed_acks_nothing`, `sealed_appends_nothing` | pair | an acknowledged write that is not in the next view's history |
+//! | `unseals_listed_only`, `install_before_use` | member restarted | two entries of one number |
+//!
+//! - A promise says where the log ends, all of it on disk. Whoever appends nothing afterwards acknowledges at most up to
+//!   there, which the next view's frontier covers; whoever acknowledges nothing afterwards may append what it likes, since
+//!   nothing is committed that not all have acknowledged.
+//! - A process that a view does not list, and whose disk does not know the view, may only unseal if an earlier process
+//!   has done nothing by right of the view: that is so if the view is on disk before anything is done, for then the new
+//!   process finds it there and stays sealed (`restart_seals`). If it unseals only when it is listed itself, it does
+//!   nothing in that view, whatever the earlier one did. (`install_before_use` is needed for who departs, too:
+//!   `chain_farewell.rs`.)
+//!
+//! The model's worlds are described in `dht_tests::model::chain`. A change of the protocols changes what a seed does. If a
+//! kept one finds nothing any more, look for another: `sim chains --first --without RULE`; or for a world:
+//! `model chain --shortest --without RULE`, which also prints the way.
 
 use dht_core::Rules;
+use dht_tests::model::chain::{self, Chain, LOST, SAFE, TWO_ENTRIES, TWO_VIEWS as TWO_VIEWS_IN_MODEL};
 use dht_tests::sim::scenario::{Trials, tried};
+use stateright::{Checker, Model};
 
 const LINEARIZABLE: &str = "is not linearizable";
 const TWO_VIEWS: &str = "two views of one epoch";
 const NO_REST: &str = "did not come to rest";
+const TWO_OUTCOMES: &str = "is answered";
 
 const FOUND: &[(&str, u64, &str)] = &[
     ("decide_after_levelling", 7, NO_REST),
@@ -44,23 +86,30 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("answers_are_reads", 0, LINEARIZABLE),
     ("dedup_in_entry", 1, LINEARIZABLE),
     ("fresh_frontier", 15, LINEARIZABLE),
+    ("only_founding_is_first", 0, TWO_VIEWS),
+    ("outcomes_kept_by_number", 0, LINEARIZABLE),
 ];
 
-/// Rules that no seed was found for: the trials are too mild for them so far.
-const NOT_FOUND: &[&str] = &[
-    "member_in_quorum",
-    "accept_seals",
-    "waits_out_grants",
-    "grants_at_same_epoch",
-    "reregister_after_restart",
-    "waits_after_boot",
-    "lease_sampled_at_use",
-    "commit_on_all",
-    "sealed_acks_nothing",
-    "unseals_listed_only",
-    "records_failures",
-    "install_before_use",
-    "transfers_replace",
+/// Rules switched off, the world of the model that shows why they are needed, and what is wrong there.
+const FOUND_BY_MODEL: &[(&[&str], &str, &str)] = &[
+    (&["member_in_quorum"], "alone", LOST),
+    (&["commit_on_all"], "pair, slow disk", LOST),
+    (&["ballot_names_process"], "proposer restarted", TWO_VIEWS_IN_MODEL),
+    (&["view_records_kept"], "replaced", TWO_VIEWS_IN_MODEL),
+    (&["accept_seals"], "half granted", LINEARIZABLE),
+    (&["waits_out_grants"], "dropped", LINEARIZABLE),
+    (&["grants_at_same_epoch"], "dropped, late", LINEARIZABLE),
+    (&["reregister_after_restart"], "granter restarted", LINEARIZABLE),
+    (&["waits_after_boot"], "half granted, restarted", LINEARIZABLE),
+    (&["lease_sampled_at_use"], "dropped", LINEARIZABLE),
+    (&["transfers_replace"], "copied again", LINEARIZABLE),
+    (&["seal_keeps_waiting"], "dropped", LINEARIZABLE),
+    (&["only_next_view_settles"], "left behind", LINEARIZABLE),
+    (&["reads_in_order"], "alone", LINEARIZABLE),
+    (&["records_failures"], "tried twice", TWO_OUTCOMES),
+    (&["refuses_old_requests"], "tried again, late", TWO_OUTCOMES),
+    (&["sealed_acks_nothing", "sealed_appends_nothing"], "pair", LOST),
+    (&["unseals_listed_only", "install_before_use"], "member restarted", TWO_ENTRIES),
 ];
 
 /// Rules of the overlay and of eventual mode: `overlay_mutants.rs` and `replication.rs` see to them.
@@ -93,6 +142,26 @@ fn not_needed(rule: &str, seed: u64, what: &str) -> Option<String> {
 }
 
 #[test]
+fn the_model_shows_what_each_of_the_other_rules_prevents() {
+    let wrong: Vec<String> =
+        FOUND_BY_MODEL.iter().filter_map(|(off, world, what)| not_shown(off, world, what)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn not_shown(off: &[&str], world: &str, what: &str) -> Option<String> {
+    let rules = off.iter().fold(Rules::ALL, |rules, rule| rules.and_without(rule).expect("a rule of that name"));
+    let (_, chain) = chain::WORLDS.iter().find(|(name, _)| *name == world).expect("a world of that name");
+    let checker = Chain { rules, ..*chain }.checker().threads(2).spawn_bfs().join();
+    match checker.discovery(SAFE) {
+        None => Some(format!("{off:?}: {world} finds nothing any more")),
+        Some(way) => {
+            let found = way.last_state().violation().unwrap_or_default();
+            (!found.contains(what)).then(|| format!("{off:?}: found something else: {found}"))
+        }
+    }
+}
+
+#[test]
 fn with_all_rules_the_same_seeds_find_nothing() {
     for (rule, seed, _) in FOUND {
         if let Err(failure) = tried(Trials::config(*seed), Trials::default()) {
@@ -103,7 +172,7 @@ fn with_all_rules_the_same_seeds_find_nothing() {
 
 #[test]
 fn no_rule_is_forgotten() {
-    let listed = || FOUND.iter().map(|(rule, ..)| rule).chain(NOT_FOUND).chain(OTHERS);
+    let listed = || FOUND.iter().map(|(rule, ..)| rule).chain(FOUND_BY_MODEL.iter().flat_map(|it| it.0)).chain(OTHERS);
     for rule in Rules::NAMES {
         assert_eq!(listed().filter(|name| *name == rule).count(), 1, "{rule} should be in one of the lists");
     }

@@ -1,5 +1,5 @@
 //! The overlay under the model checker, and the traces that it has found. A test takes the worlds as far as seconds allow;
-//! `.ci/soak` goes on from there. Printed ways can be pasted here: `cargo run --release -p dht-tests --bin model -- --help`.
+//! `.ci/soak` goes on from there. Printed ways can be pasted here: `cargo run --release -p dht-tests --bin model -- overlay`.
 //!
 //! How far it has come on 2 busy cores, with one failure and no break of the invariant:
 //!
@@ -24,7 +24,7 @@ use std::{
 };
 
 use dht_core::Rules;
-use dht_tests::model::{
+use dht_tests::model::overlay::{
     Action, INVARIANT, Overlay, Place, WORLDS,
     What::{Changed, Find, Found, GetNeighbours, Neighbours, Notify},
     World, deliver, fail, join, notice, round,

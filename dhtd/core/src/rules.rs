@@ -19,8 +19,14 @@ macro_rules! rules {
             /// All but the one of this name, if there is one.
             #[must_use]
             pub fn without(name: &str) -> Option<Self> {
+                Self::ALL.and_without(name)
+            }
+
+            /// These but the one of this name, if there is one.
+            #[must_use]
+            pub fn and_without(self, name: &str) -> Option<Self> {
                 match name {
-                    $(stringify!($name) => Some(Self { $name: false, ..Self::ALL }),)*
+                    $(stringify!($name) => Some(Self { $name: false, ..self }),)*
                     _ => None,
                 }
             }
@@ -67,6 +73,8 @@ rules! {
     fsync_before_reply,
     /// What was accepted before must be proposed again: it may be decided.
     adopts_accepted,
+    /// An attempt's number names the process that makes it: one that has restarted does not know what it has attempted.
+    ballot_names_process,
     /// Who accepts a next view serves the one in force no more.
     accept_seals,
     /// A view is accepted only by who stands at the view before it.
@@ -89,10 +97,16 @@ rules! {
     pending_apart,
     /// A sealed member acknowledges nothing.
     sealed_acks_nothing,
+    /// A sealed member appends nothing.
+    sealed_appends_nothing,
     /// A restarted member does not go on with the epoch that it was in.
     restart_seals,
     /// A view unseals only the process that it lists.
     unseals_listed_only,
+    /// Who is dropped from a view remembers it for life: asked again about the one before, it must know better.
+    view_records_kept,
+    /// Only a founding writes a view of the first epoch, never somebody who should hold a slot and knows nothing of it.
+    only_founding_is_first,
     /// An answer that makes no entry waits until what it rests on is committed, and for a lease.
     answers_are_reads,
     /// The outcome of a command that names itself is recorded by all members, with its entry.
@@ -100,6 +114,17 @@ rules! {
     /// That the condition of a command failed which names itself is recorded: a late first attempt must not succeed after
     /// the second was told so.
     records_failures,
+    /// Outcomes are forgotten by the number of their entry, and by nothing else.
+    outcomes_kept_by_number,
+    /// A command is refused that may have been recorded so long ago that this is forgotten.
+    refuses_old_requests,
+    /// Who waits for a commit when the epoch ends goes on waiting: the command may be in the history yet.
+    seal_keeps_waiting,
+    /// What became of a command is told by the frontier of the very next view, not by that of a later one.
+    only_next_view_settles,
+    /// The host carries out outputs in order: what a read may see is looked up before anything is stored that comes
+    /// later. The view may be another by then.
+    reads_in_order,
     /// A read shares only a question to the head that was not yet sent when the read began.
     fresh_frontier,
     /// A next view is on disk before anything is done by right of it.

@@ -3,7 +3,7 @@
 use super::{Ballot, View};
 
 /// The durable part of a slot's Paxos instance at one peer. Every change of it is on disk before anybody hears of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acceptor {
     /// The newest decided view that this peer knows.
     pub view: View,

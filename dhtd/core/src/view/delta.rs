@@ -13,7 +13,7 @@ pub struct Version {
 }
 
 /// The changes from one version to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Delta<K, V> {
     /// What the copy must have; `None`: nothing, this is the whole map.
     pub from: Option<Version>,
@@ -24,7 +24,7 @@ pub struct Delta<K, V> {
 }
 
 /// The map, and when each key has changed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Source<K, V> {
     values: BTreeMap<K, V>,
     version: Version,
@@ -90,7 +90,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Source<K, V> {
 }
 
 /// The copy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Mirror<K, V> {
     values: BTreeMap<K, V>,
     version: Version,

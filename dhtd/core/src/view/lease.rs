@@ -11,6 +11,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
     time::Duration,
 };
 
@@ -52,7 +53,7 @@ impl LeaseConfig {
 }
 
 /// A holder is there, serves by these views, and asks for them to be granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Heartbeat {
     /// Names the heartbeat in the answer.
     pub nonce: u64,
@@ -65,7 +66,7 @@ pub struct Heartbeat {
 }
 
 /// The answer: the views covered by it are granted for L from when the heartbeat was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// Of the heartbeat.
     pub nonce: u64,
@@ -316,6 +317,23 @@ impl Leases {
     #[must_use]
     pub fn disk_ok(&self, peer: PeerId) -> bool {
         self.partners.get(&peer).is_none_or(|partner| partner.disk_ok)
+    }
+}
+
+impl Leases {
+    /// What decides how leases go on, at this time, as long as nobody asks who is in contact with whom.
+    pub(crate) fn hash_essence(&self, now: Duration, hasher: &mut impl Hasher) {
+        self.last_nonce.hash(hasher);
+        for (peer, partner) in &self.partners {
+            let Partner { shared, incarnation, list, list_seen, coverage, valid_until, sent, .. } = partner;
+            let Partner { registered, covered, uncovered, granted_until, .. } = partner;
+            (peer, *shared > 0, incarnation, list, list_seen, coverage, now.max(*valid_until), sent).hash(hasher);
+            (registered, covered, uncovered, now.max(*granted_until)).hash(hasher);
+        }
+        for (slot, holders) in &self.outstanding {
+            let live = holders.iter().filter(|(_, until)| **until > now);
+            live.for_each(|holder| (slot, holder).hash(hasher));
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
     sync::Arc,
 };
 
@@ -12,7 +13,7 @@ use super::{
 use crate::{Rules, ring::PeerId};
 
 /// What the next view should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Plan {
     /// The members that answer go on, without these.
     Repair(Vec<PeerId>),
@@ -23,7 +24,7 @@ pub enum Plan {
 }
 
 /// What there is besides the view that is in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Circumstances {
     /// Peers that answer and are not leaving, the better ones first.
     pub live: Vec<PeerId>,
@@ -52,7 +53,7 @@ impl Circumstances {
 }
 
 /// The answer to a Prepare.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Promise {
     /// The process that answers.
     pub incarnation: u64,
@@ -65,7 +66,7 @@ pub struct Promise {
 }
 
 /// How far an attempt has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Round {
     /// Waiting for promises.
     Preparing,
@@ -235,6 +236,19 @@ impl Proposer {
     #[must_use]
     pub fn is_decided(&self) -> bool {
         self.round == Round::Accepting && self.view.majority(self.accepted.iter().copied())
+    }
+}
+
+/// What decides how the attempt goes on: of the answers only those to the question that is open.
+impl Hash for Proposer {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self { ballot, view, round, target, quorum, source, .. } = self;
+        (ballot, view, round, target, quorum, source).hash(hasher);
+        match round {
+            Round::Preparing => (&self.plan, &self.circumstances, &self.promises).hash(hasher),
+            Round::Levelling => self.ready.hash(hasher),
+            Round::Accepting => self.accepted.hash(hasher),
+        }
     }
 }
 

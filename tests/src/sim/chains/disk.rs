@@ -1,7 +1,10 @@
 //! A simulated peer's disk, as far as it holds chains: changes are there in order, and those that no fsync has covered
 //! may be lost from the end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{Hash, Hasher},
+};
 
 use dht_core::{
     record::RecordKey,
@@ -21,14 +24,14 @@ pub struct Disk {
 }
 
 /// What is on disk about one slot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct OnDisk {
     acceptor: Option<Acceptor>,
     log: Option<Data>,
 }
 
 /// The data of a slot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Data {
     applied: Position,
     records: BTreeMap<RecordKey, Record>,
@@ -83,25 +86,26 @@ impl OnDisk {
 }
 
 impl Disk {
-    pub(super) fn found(&mut self, slots: impl Iterator<Item = (Slot, Stored)>) {
+    /// Views as a founding, or a test, writes them; who has a log at all has an empty one.
+    pub(crate) fn found(&mut self, slots: impl Iterator<Item = (Slot, Stored)>) {
         for (slot, stored) in slots {
-            let on_disk = OnDisk { acceptor: Some(stored.acceptor), log: Some(Data::default()) };
+            let on_disk = OnDisk { acceptor: Some(stored.acceptor), log: stored.log.map(|_| Data::default()) };
             self.slots.insert(slot, on_disk);
         }
         self.durable = self.slots.clone();
     }
 
-    pub(super) fn store(&mut self, slot: Slot, change: Change, replaces: bool) {
+    pub(crate) fn store(&mut self, slot: Slot, change: Change, replaces: bool) {
         self.slots.entry(slot).or_default().store(change.clone(), replaces);
         self.unsynced.push_back((slot, change, replaces));
     }
 
-    pub(super) fn stored_so_far(&self) -> u64 {
+    pub(crate) fn stored_so_far(&self) -> u64 {
         self.synced + self.unsynced.len() as u64
     }
 
     /// So many changes in all are durable.
-    pub(super) fn synced(&mut self, stored: u64) {
+    pub(crate) fn synced(&mut self, stored: u64) {
         while self.synced < stored
             && let Some((slot, change, replaces)) = self.unsynced.pop_front()
         {
@@ -111,19 +115,19 @@ impl Disk {
     }
 
     /// How many changes no fsync has covered.
-    pub(in crate::sim) fn unsynced(&self) -> usize {
+    pub(crate) fn unsynced(&self) -> usize {
         self.unsynced.len()
     }
 
     /// The disk keeps so many of the changes that no fsync has covered.
-    pub(in crate::sim) fn crash(&mut self, kept: usize) {
+    pub(crate) fn crash(&mut self, kept: usize) {
         self.synced(self.synced + kept as u64);
         self.unsynced.clear();
         self.slots = self.durable.clone();
     }
 
     /// What a process finds when it starts.
-    pub(super) fn stored(&self) -> Vec<(Slot, Stored)> {
+    pub(crate) fn stored(&self) -> Vec<(Slot, Stored)> {
         let stored = |(slot, on_disk): (&Slot, &OnDisk)| {
             let log = on_disk.log.as_ref().map(|log| StoredLog {
                 applied: log.applied,
@@ -135,14 +139,14 @@ impl Disk {
         self.slots.iter().filter_map(stored).collect()
     }
 
-    pub(super) fn snapshot(&self, slot: Slot, epoch: Epoch) -> Option<Snapshot> {
+    pub(crate) fn snapshot(&self, slot: Slot, epoch: Epoch) -> Option<Snapshot> {
         let log = self.slots.get(&slot)?.log.as_ref()?;
         let records = log.records.iter().map(|(at, record)| (at.clone(), record.clone())).collect();
         let recorded = log.recorded.values().copied().collect();
         Some(Snapshot { epoch, applied: log.applied, records, recorded })
     }
 
-    pub(super) fn record(&self, slot: Slot, at: &RecordKey) -> Option<Record> {
+    pub(crate) fn record(&self, slot: Slot, at: &RecordKey) -> Option<Record> {
         self.slots.get(&slot)?.log.as_ref()?.records.get(at).cloned()
     }
 
@@ -150,6 +154,13 @@ impl Disk {
     #[must_use]
     pub fn records(&self, slot: Slot) -> Option<&BTreeMap<RecordKey, Record>> {
         Some(&self.slots.get(&slot)?.log.as_ref()?.records)
+    }
+}
+
+/// How many changes were ever made decides nothing.
+impl Hash for Disk {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (&self.durable, &self.unsynced).hash(hasher);
     }
 }
 

@@ -17,13 +17,15 @@ use super::{Body, Output, State, Timer, replica::Attempt};
 use crate::{
     overlay::Routes,
     ring::{PeerId, Slot},
-    view::{Ballot, Circumstances, Plan, Promise, Proposer, Round, View},
+    view::{Ballot, Circumstances, Member, Plan, Promise, Proposer, Round, View},
 };
 
 impl State {
     /// Begins an attempt.
     pub(super) fn propose(&mut self, slot: Slot, plan: Plan) {
-        let (now, proposer) = (self.now, self.me);
+        let names_process = self.rules.ballot_names_process;
+        let proposer = Member { incarnation: if names_process { self.me.incarnation } else { 0 }, ..self.me };
+        let now = self.now;
         let circumstances = self.circumstances(slot);
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         let promised = replica.acceptor.promised.map_or(0, |ballot| ballot.round);
@@ -64,6 +66,7 @@ impl State {
         self.staying = staying(&routes);
         self.routes = routes;
         self.revision += 1;
+        self.found_unknown();
     }
 
     /// Asks those that have not answered in this round, or not yet been asked.

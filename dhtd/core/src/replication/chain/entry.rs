@@ -23,7 +23,7 @@ pub enum Value {
 }
 
 /// What a client wants to be done to a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Command {
     /// The key.
     pub at: RecordKey,
@@ -36,7 +36,7 @@ pub struct Command {
 }
 
 /// What must hold for a command to be carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// The key has no value.
     Absent,
@@ -47,7 +47,7 @@ pub enum Condition {
 }
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Store this.
     Put(Bytes),
@@ -69,7 +69,7 @@ pub struct RequestId {
 }
 
 /// One entry of a slot's log: what was decided about a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its place.
     pub position: Position,
@@ -84,7 +84,7 @@ pub struct Entry {
 }
 
 /// What an entry does to its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// The key has this value from now on.
     Put(Value),

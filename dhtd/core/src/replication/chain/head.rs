@@ -26,7 +26,7 @@ impl State {
                 let (seq, outcome) = (recorded.seq, recorded.outcome);
                 return self.answer(slot, Answer { token, seq, outcome, repeated: true });
             }
-            if request.floor < last.saturating_sub(window) {
+            if rules.refuses_old_requests && request.floor < last.saturating_sub(window) {
                 return self.refuse(token, Refusal::TooOld(last));
             }
         }
@@ -116,7 +116,9 @@ impl State {
     pub(super) fn commit(&mut self, slot: Slot) {
         let rules = self.rules;
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
-        if replica.view().head() != Some(self.me.peer) {
+        // A head that has restarted does not know what the others have: it cannot tell what is committed.
+        let forgot = replica.acceptor.sealed && !replica.view().chain.contains(&self.me);
+        if replica.view().head() != Some(self.me.peer) || forgot {
             return;
         }
         let alone = replica.view().chain.len() == 1;

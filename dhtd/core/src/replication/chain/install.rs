@@ -61,10 +61,13 @@ impl State {
         let keeps_log = replica.log.is_some();
         let then = Step::Installed(slot, view.epoch);
         self.store(slot, Change::Install { acceptor, entries, keeps_log }, Some(then));
-        self.settle_writes(slot, follows.then_some(frontier));
+        self.settle_writes(slot, (follows || !rules.only_next_view_settles).then_some(frontier));
         self.release_clients(slot);
         if !rules.install_before_use {
             self.installed(slot, view.epoch);
+        }
+        if goes && !rules.view_records_kept {
+            self.replicas.remove(&slot);
         }
     }
 
@@ -144,5 +147,8 @@ impl State {
         replica.sealed_since.get_or_insert(now);
         self.leases.stands(now, slot, None);
         self.release_clients(slot);
+        if !self.rules.seal_keeps_waiting {
+            self.settle_writes(slot, Some(0));
+        }
     }
 }

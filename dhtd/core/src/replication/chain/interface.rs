@@ -119,7 +119,7 @@ pub enum Output {
 }
 
 /// A change of what is on disk about a slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// What was promised and accepted.
     Acceptor(Acceptor),
@@ -148,7 +148,7 @@ pub enum Change {
 }
 
 /// A slot's table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// The view that was in force.
     pub epoch: Epoch,
@@ -161,7 +161,7 @@ pub struct Snapshot {
 }
 
 /// What is on disk about a slot when the process starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stored {
     /// What was promised and accepted.
     pub acceptor: Acceptor,
@@ -170,7 +170,7 @@ pub struct Stored {
 }
 
 /// A log on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StoredLog {
     /// The table is the state after this entry.
     pub applied: Position,
@@ -181,7 +181,7 @@ pub struct StoredLog {
 }
 
 /// What peers tell each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// Of a holder of leases.
     Heartbeat(Heartbeat),
@@ -192,7 +192,7 @@ pub enum Message {
 }
 
 /// What peers tell each other about a slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// To the member downstream: entries, without a gap between them, and up to where all is committed.
     Append {

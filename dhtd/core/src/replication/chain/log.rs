@@ -13,7 +13,7 @@ pub trait Table {
 }
 
 /// The outcome of a command that names itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Recorded {
     /// Which command.
     pub request: RequestId,
@@ -24,7 +24,7 @@ pub struct Recorded {
 }
 
 /// The log of one slot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Log {
     /// The table is the state after this entry.
     applied: Position,
@@ -152,6 +152,15 @@ impl Log {
         }
         self.dirty = self.pending.iter().map(|entry| (entry.at.clone(), entry.position.seq)).collect();
         self.pending_bytes = self.pending.iter().map(Entry::size).sum();
+    }
+
+    /// All outcomes are forgotten that are not pending: what must never happen.
+    pub(super) fn forget_outcomes(&mut self) {
+        while let Some((_, name)) =
+            self.recorded_by.first_entry().filter(|it| *it.key() <= self.applied.seq).map(|it| it.remove_entry())
+        {
+            self.recorded.remove(&name);
+        }
     }
 
     /// What came of a command, if it is remembered.

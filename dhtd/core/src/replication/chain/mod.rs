@@ -27,6 +27,7 @@ mod accept;
 mod care;
 mod change;
 mod entry;
+mod essence;
 mod head;
 mod install;
 mod interface;
@@ -38,6 +39,7 @@ mod relay;
 mod replica;
 
 pub use entry::{Action, Command, Condition, Effect, Entry, Outcome, Record, Refusal, Reply, RequestId, Value};
+pub use essence::Essence;
 pub use interface::{Body, Change, Config, Input, Message, Output, Snapshot, Stored, StoredLog, Timer, Token};
 pub use log::{Log, Recorded, Table};
 
@@ -86,7 +88,7 @@ pub struct State {
 }
 
 /// What goes on once everything that was stored before it is on disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Step {
     Appended(Slot, Epoch, u64),
     Promised(Slot, PeerId, Ballot),
@@ -210,6 +212,19 @@ impl State {
         self.replicas.values().filter(needs).count()
     }
 
+    /// What nobody may do: whoever should hold a slot of which it knows no view founds it.
+    fn found_unknown(&mut self) {
+        let Some(ring) = self.routes.ring.filter(|_| !self.rules.only_founding_is_first) else { return };
+        let routes = Arc::clone(&self.routes);
+        let owns = |slot: &Slot| routes.home_of(*slot).is_some_and(|home| home.group.first() == Some(&self.me.peer));
+        let unknown: Vec<Slot> = ring.slot_bits.iter().filter(owns).filter(|it| self.view(*it).is_none()).collect();
+        for (slot, Stored { acceptor, .. }) in Self::founding(self.me, unknown) {
+            self.replicas.insert(slot, Replica::new(acceptor.clone(), Some(Log::default())));
+            self.store(slot, Change::Install { acceptor, entries: Vec::new(), keeps_log: true }, None);
+            self.enter(slot);
+        }
+    }
+
     fn receive(&mut self, from: PeerId, slot: Slot, body: Body) {
         match body {
             Body::Append { epoch, entries, committed } => self.appended(from, slot, epoch, entries, committed),
@@ -244,6 +259,9 @@ impl State {
         match timer {
             Timer::Tick => {
                 self.outputs.push(Output::SetTimer(self.config.tick, Timer::Tick));
+                if !self.rules.outcomes_kept_by_number {
+                    self.replicas.values_mut().filter_map(|it| it.log.as_mut()).for_each(Log::forget_outcomes);
+                }
                 self.tick();
             }
             Timer::Heartbeat => {

@@ -20,7 +20,8 @@ impl State {
             self.learn_commit(slot, committed);
         }
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
-        if replica.view().upstream(me.peer) != Some(from) || !replica.serves(me.peer) {
+        let takes = replica.serves(me.peer) || (!self.rules.sealed_appends_nothing && replica.acceptor.sealed);
+        if replica.view().upstream(me.peer) != Some(from) || !takes {
             return;
         }
         let Some(log) = &replica.log else { return };

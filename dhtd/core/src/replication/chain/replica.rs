@@ -42,7 +42,7 @@ pub(super) struct Replica {
 }
 
 /// How far entries have come along the chain.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Flow {
     /// On disk here.
     pub(super) durable: u64,
@@ -65,7 +65,7 @@ pub(super) struct Flow {
 }
 
 /// Clients that wait.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Clients {
     /// For the commit of an entry.
     pub(super) writes: BTreeMap<u64, Vec<(Token, Outcome)>>,
@@ -79,7 +79,7 @@ pub(super) struct Clients {
 }
 
 /// An answer that makes no entry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Answer {
     pub(super) token: Token,
     /// What it rests on.
@@ -97,7 +97,7 @@ pub(super) struct Attempt {
 }
 
 /// A member of a view that is to be decided fetches what it lacks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Levelling {
     pub(super) from: PeerId,
     pub(super) ballot: Ballot,
@@ -106,7 +106,7 @@ pub(super) struct Levelling {
 }
 
 /// What is to be accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Accepting {
     pub(super) from: PeerId,
     pub(super) ballot: Ballot,
