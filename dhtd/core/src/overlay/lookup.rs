@@ -32,8 +32,8 @@ pub(super) enum Asker {
     Finger { index: usize, bit: u32 },
     /// A node that joins at its own identifier.
     Join { index: usize },
-    /// Whether the node before this one has it as its successor, as this peer sees the ring.
-    Reconcile { index: usize, peer: PeerId },
+    /// Whether the node before this one has it as its successor.
+    Reconcile { index: usize },
 }
 
 /// A lookup that was passed on and is not confirmed yet.
@@ -102,7 +102,7 @@ impl State {
     pub(super) fn start_lookup_at(&mut self, peer: PeerId, index: usize) {
         let number = self.next_number();
         let target = self.nodes[index].node.id;
-        let asker = Asker::Reconcile { index, peer };
+        let asker = Asker::Reconcile { index };
         self.asked.insert(number, Asked { asker, target, started: self.now, attempts: LOOKUP_ATTEMPTS });
         self.set_timer(LOOKUP_TIME_OUT, Timer::Lookup(number));
         if let Some(find) = self.find(number) {
@@ -119,12 +119,7 @@ impl State {
                 self.asked.remove(&number);
                 self.event(Event::Lookup { token, result: Err(LookupFailed) });
             }
-            Asker::Finger { .. } => drop(self.asked.remove(&number)),
-            // Others speak of it, but perhaps it has never answered: nobody else would find out.
-            Asker::Reconcile { peer, .. } => {
-                self.asked.remove(&number);
-                self.directory.missed(peer, self.now);
-            }
+            Asker::Finger { .. } | Asker::Reconcile { .. } => drop(self.asked.remove(&number)),
         }
     }
 
@@ -222,7 +217,7 @@ impl State {
             Asker::Finger { index, bit } if self.may_list(&found.node) => self.finger_found(index, bit, found.node),
             Asker::Finger { .. } => {}
             Asker::Join { index } => self.predecessor_found(index, found),
-            Asker::Reconcile { index, .. } => self.found_from_elsewhere(index, &found),
+            Asker::Reconcile { index } => self.found_from_elsewhere(index, &found),
         }
     }
 
