@@ -126,6 +126,9 @@ pub fn parted(config: WorldConfig, trials: Trials) -> Result<BTreeMap<Slot, usiz
     world.run_for(SECOND * 5);
     let begin = world.now;
     world.run_for(trials.time);
+    world.mend_cuts();
+    world.stop_clients();
+    world.run_until(world.now + PATIENCE, |world| world.running_operations() == 0);
     let mut written: BTreeMap<Slot, usize> = world.config.slot_bits.iter().map(|slot| (slot, 0)).collect();
     for done in &world.clients.finished {
         let slot = world.config.slot_bits.slot_of(Id::of_key(&done.at.key));

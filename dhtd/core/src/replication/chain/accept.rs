@@ -112,7 +112,7 @@ impl State {
     /// for a while: were everybody who sees a need to go on trying, none might ever get through.
     pub(super) fn promise(&mut self, slot: Slot, ballot: Ballot) {
         self.seal(slot);
-        let (me, until) = (self.me, self.now + self.config.stuck_after);
+        let (me, until) = (self.me, self.now.saturating_add(self.config.stuck_after));
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if replica.acceptor.promised != Some(ballot) {
             replica.levelling = None;
