@@ -22,7 +22,7 @@ use super::{Coordinator, OperationError};
 use crate::{
     driver::chains::{Chains, ReadDone, WriteDone},
     transport::{CallError, Lane},
-    wire::chain as wire,
+    wire::{Malformed, chain as wire},
 };
 
 /// What came of sending a request to one peer.
@@ -107,7 +107,7 @@ impl Coordinator {
     pub async fn write_chain_for_peer(&self, call: v1::ChainWriteCall, reply: impl FnOnce(Reply) + Send + 'static) {
         let decoded = || {
             let epoch = wire::decode_epoch(call.epoch.unwrap_or_default())?;
-            Ok::<_, crate::wire::Malformed>((epoch, wire::decode_command(call.command.unwrap_or_default())?))
+            Ok::<_, Malformed>((epoch, wire::decode_command(call.command.unwrap_or_default())?))
         };
         let checked = decoded().map_err(OperationError::from).and_then(|(epoch, command)| {
             let chains = self.chains()?.clone();

@@ -48,8 +48,8 @@ impl Coordinator {
     async fn execute_in_chain(&self, command: Command, min_durable: u32) -> Result<Written, OperationError> {
         let (outcome, durable) = self.command(command, min_durable).await?;
         match outcome {
-            Outcome::Done { revision, total } => {
-                Ok(Written { stamp: Stamp::Revision(revision), durable, existed: true, total })
+            Outcome::Done { revision, total, existed } => {
+                Ok(Written { stamp: Stamp::Revision(revision), durable, existed, total })
             }
             Outcome::NothingThere => Ok(Written { stamp: Stamp::Revision(0), durable, existed: false, total: None }),
             Outcome::ConditionFailed(revision) => Err(OperationError::ConditionFailed { revision }),

@@ -112,14 +112,17 @@ impl RingApi {
         let own =
             routes.own_slots().filter(|slot| shards.is_some_and(|shards| shards.table().digest(*slot).is_empty()));
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let keys = held.iter().map(|digest| digest.values).sum();
+        // There is one keyspace: its data are of one mode.
+        let (slots, keys) = self.shared.chains.get().map_or((held.len() + own.count(), keys), |chains| chains.data());
         Ok(StatusResponse {
             peer: Some(wire::peer(&me)),
             ring: ring.as_ref().map(wire::public_ring),
             phase: phase.into(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            slots_held: count(held.len() + own.count()),
+            slots_held: count(slots),
             slots_syncing: count(syncing),
-            keys: held.iter().map(|digest| digest.values).sum(),
+            keys,
             disk_bytes: shards.map_or(0, |shards| shards.disk_bytes()),
             transfers: count(transfers),
             version: env!("CARGO_PKG_VERSION").to_owned(),

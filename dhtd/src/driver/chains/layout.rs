@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Meta     view | slot                    what the peer knows of the slot's views, and has promised   (protobuf Acceptor)
-//!          applied | slot                 where the table stands; without it the peer holds no data   (protobuf Position)
+//!          applied | slot                 where the table stands; without it the peer holds no data   (protobuf Applied)
 //!          log | slot | seq               a pending entry                                             (protobuf LogEntry)
 //!          outcome | slot | seq           the outcome of a command that names itself                  (protobuf RecordedOutcome)
 //! Records  mode | slot | keyspace | key   the table: kind (1) | revision (8) | payload

@@ -11,7 +11,7 @@ mod worker;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -42,7 +42,18 @@ pub struct Chains {
     groups: Vec<mpsc::Sender<Job>>,
     views: Arc<Views>,
     /// One for each group.
-    held: Vec<Arc<AtomicUsize>>,
+    standing: Vec<Arc<Standing>>,
+}
+
+/// How a group fares.
+#[derive(Default)]
+struct Standing {
+    /// Slots that can't do without this peer.
+    needed: AtomicUsize,
+    /// Slots with data.
+    slots: AtomicUsize,
+    /// Keys in them.
+    keys: AtomicU64,
 }
 
 /// Whom to tell what became of a command. Dropped if the peer stops: then nobody knows. It must not block.
@@ -76,7 +87,7 @@ impl Chains {
         let views = Arc::new(Views::new(bits));
         let routes = shared.routes.load_full();
         let me = Member { peer: routes.me.id, incarnation: routes.me.incarnation };
-        let (mut groups, mut held) = (Vec::new(), Vec::new());
+        let (mut groups, mut standing) = (Vec::new(), Vec::new());
         for group in 0..Self::GROUPS {
             let mine = |slot: Slot| Self::group_of(slot) == group;
             let (mut store, mut stored) = Store::open(shared.store.clone(), mine)?;
@@ -89,8 +100,9 @@ impl Chains {
             stored.iter().for_each(|(_, stored)| views.learn(stored.acceptor.view.clone()));
             let state = State::new(chain::Config::default(), Rules::ALL, me, routes.clone(), stored, rand::random());
             let (jobs, queue) = mpsc::channel(QUEUE);
-            held.push(Arc::new(AtomicUsize::new(bits.iter().filter(|slot| mine(*slot)).count())));
-            let told = held[group as usize].clone();
+            let needed = AtomicUsize::new(bits.iter().filter(|slot| mine(*slot)).count());
+            let told = Arc::new(Standing { needed, ..Standing::default() });
+            standing.push(told.clone());
             let (shared, control, shards, views) = (shared.clone(), control.clone(), shards.clone(), views.clone());
             let worker = Worker::new(group, state, store, shared, control, shards, views, told, jobs.downgrade());
             let runtime = runtime::Handle::current();
@@ -100,7 +112,7 @@ impl Chains {
                 .map_err(|error| EngineError::from_io("start a thread", error))?;
             groups.push(jobs);
         }
-        Ok(Self { groups, views, held })
+        Ok(Self { groups, views, standing })
     }
 
     /// The newest view of a slot that this peer knows.
@@ -155,7 +167,14 @@ impl Chains {
     /// Slots that can't do without this peer, as of the last time that all was looked over; before that, all slots.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.held.iter().map(|held| held.load(Ordering::Relaxed)).sum()
+        self.standing.iter().map(|it| it.needed.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Slots with data here, and keys in them, as of a moment ago.
+    #[must_use]
+    pub fn data(&self) -> (usize, u64) {
+        let one = |it: &Arc<Standing>| (it.slots.load(Ordering::Relaxed), it.keys.load(Ordering::Relaxed));
+        self.standing.iter().map(one).fold((0, 0), |(slots, keys), (more, also)| (slots + more, keys + also))
     }
 
     /// Ends all threads; whoever waits is told that nothing is known.

@@ -12,10 +12,13 @@ use std::{
 use bytes::Bytes;
 use dht_core::{
     record::{Mode, RecordKey, parse_storage_key, slot_prefix, storage_key},
-    replication::chain::{Change, Effect, Entry, Record, Recorded, Snapshot, Stored, StoredLog, Table as Applied},
+    replication::chain::{
+        Change, Effect, Entry, Outcome, Record, Recorded, Snapshot, Stored, StoredLog, Table as Applied,
+    },
     ring::Slot,
     view::{Acceptor, Position},
 };
+use dhtd_proto::v1;
 use prost::Message;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -41,6 +44,8 @@ pub(super) struct Store {
 struct Held {
     /// Where the table stands, if there is one.
     applied: Option<Position>,
+    /// How many keys the table has.
+    keys: u64,
     /// The numbers of pending entries.
     pending: Range<u64>,
     /// The entries whose outcomes are remembered.
@@ -65,8 +70,10 @@ impl Store {
         };
         let mut found: HashMap<Slot, StoredLog> = HashMap::new();
         for (slot, _, value) in store.entries(APPLIED, &mine)? {
-            let applied = wire::decode_position(read(value)?).map_err(damaged)?;
-            store.held.entry(slot).or_default().applied = Some(applied);
+            let v1::Applied { position, keys } = read(value)?;
+            let applied = wire::decode_position(position.unwrap_or_default()).map_err(damaged)?;
+            let held = store.held.entry(slot).or_default();
+            (held.applied, held.keys) = (Some(applied), keys);
             found.entry(slot).or_default().applied = applied;
         }
         for (slot, seq, value) in store.entries(PENDING, &mine)? {
@@ -148,6 +155,12 @@ impl Store {
         self.failure.get()
     }
 
+    /// Slots with data, and the keys that they have.
+    pub(super) fn held(&self) -> (usize, u64) {
+        let held = self.held.values().filter(|held| held.applied.is_some());
+        held.fold((0, 0), |(slots, keys), held| (slots + 1, keys + held.keys))
+    }
+
     /// Where the slot's table stands.
     pub(super) fn applied(&self, slot: Slot) -> Option<Position> {
         self.held.get(&slot)?.applied
@@ -170,8 +183,10 @@ impl Store {
     }
 
     fn put_applied(&mut self, slot: Slot, applied: Position) {
-        self.held.entry(slot).or_default().applied = Some(applied);
-        self.batch.put(Table::Meta, key(APPLIED, slot, None), wire::position(applied).encode_to_vec());
+        let held = self.held.entry(slot).or_default();
+        held.applied = Some(applied);
+        let stored = v1::Applied { position: Some(wire::position(applied)), keys: held.keys };
+        self.batch.put(Table::Meta, key(APPLIED, slot, None), stored.encode_to_vec());
     }
 
     fn append(&mut self, slot: Slot, entries: &[Entry]) {
@@ -205,6 +220,8 @@ impl Store {
                 continue;
             }
             let record = entry.result(None); // Whatever was there before.
+            let existed = matches!(entry.outcome, Outcome::Done { existed: true, .. });
+            held.keys = (held.keys + u64::from(record.is_some())).saturating_sub(u64::from(existed));
             match &record {
                 Some(record) => self.batch.put(Table::Records, at.clone(), encode_record(record)),
                 None => self.batch.delete(Table::Records, at.clone()),
@@ -249,6 +266,7 @@ impl Store {
         // What an earlier attempt has left behind.
         let deleted = self.engine.delete_range(Table::Records, &slot_prefix(Mode::Chain, slot));
         self.note(deleted);
+        self.held.entry(slot).or_default().keys = snapshot.records.len() as u64;
         let mut bytes = 0;
         for (at, record) in snapshot.records {
             let value = encode_record(&record);

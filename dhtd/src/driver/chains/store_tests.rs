@@ -41,6 +41,12 @@ impl Expected {
         entries
     }
 
+    /// Whether the key has a value after the last entry.
+    fn has(&self, at: &RecordKey) -> bool {
+        let last = self.pending.iter().rev().find(|entry| entry.at == *at && entry.effect != Effect::Nothing);
+        last.map_or(self.records.contains_key(at), |entry| entry.result(None).is_some())
+    }
+
     fn next(&self) -> u64 {
         self.pending.last().map_or(self.applied.seq, |entry| entry.position.seq) + 1
     }
@@ -55,20 +61,22 @@ fn at(number: u32) -> RecordKey {
     RecordKey { keyspace: KeyspaceId::DEFAULT, key: format!("key {number}").into() }
 }
 
-fn entry(random: &mut ChaCha8Rng, seq: u64) -> Entry {
+fn entry(random: &mut ChaCha8Rng, seq: u64, has: impl Fn(&RecordKey) -> bool) -> Entry {
+    let at = at(random.random_range(0..6));
+    let existed = has(&at);
     let effect = match random.random_range(0..4) {
         0 => Effect::Nothing,
-        1 => Effect::Delete,
+        1 if existed => Effect::Delete,
         2 => Effect::Put(Value::Counter(random.random())),
         _ => Effect::Put(Value::Bytes(vec![7; random.random_range(0..9)].into())),
     };
     let request = RequestId { client: random.random(), sequence: seq, floor: 0 };
     Entry {
         position: Position { epoch: Epoch::FIRST, seq },
-        at: at(random.random_range(0..6)),
+        at,
         effect,
         request: random.random_bool(0.5).then_some(request),
-        outcome: Outcome::Done { revision: seq, total: None },
+        outcome: Outcome::Done { revision: seq, total: None, existed },
     }
 }
 
@@ -115,8 +123,12 @@ fn step(random: &mut ChaCha8Rng, expected: &mut Option<Expected>) -> Change {
         }
         _ => {
             let (next, count) = (log.next(), random.random_range(1..4));
-            let entries: Vec<Entry> = (next..next + count).map(|seq| entry(random, seq)).collect();
-            log.pending.extend(entries.clone());
+            let mut entries = Vec::new();
+            for seq in next..next + count {
+                let entry = entry(random, seq, |at| log.has(at));
+                log.pending.push(entry.clone());
+                entries.push(entry);
+            }
             Change::Append(entries)
         }
     }
@@ -142,6 +154,8 @@ fn whatever_is_stored_is_found_again() {
                     assert_eq!(store.record(SLOT, &at(number)).flatten().as_ref(), wanted, "seed {seed}");
                 }
             }
+            let held = expected.as_ref().map_or((0, 0), |log| (1, log.records.len() as u64));
+            assert_eq!(store.held(), held, "seed {seed}");
             if random.random_bool(0.1) {
                 store.flush().expect("it takes writes");
                 store = open(&engine).0;

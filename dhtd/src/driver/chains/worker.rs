@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    ReadDone, TablePart, WriteDone,
+    ReadDone, Standing, TablePart, WriteDone,
     store::{Store, read_table},
     views::Views,
 };
@@ -50,8 +47,9 @@ pub(super) struct Worker {
     control: Handle,
     shards: Arc<Shards>,
     views: Arc<Views>,
-    /// Slots that can't do without this peer.
-    held: Arc<AtomicUsize>,
+    /// What it says of itself.
+    standing: Arc<Standing>,
+    ticks: u64,
     /// Its own queue, for what comes back later.
     jobs: mpsc::WeakSender<Job>,
     /// The picture of the ring that the state machine has.
@@ -81,12 +79,12 @@ impl Worker {
         control: Handle,
         shards: Arc<Shards>,
         views: Arc<Views>,
-        held: Arc<AtomicUsize>,
+        standing: Arc<Standing>,
         jobs: mpsc::WeakSender<Job>,
     ) -> Self {
         let routes = shared.routes.load_full();
         let (waiters, timers) = Default::default();
-        let (next_token, next_timer, sync) = (0, 0, None);
+        let (next_token, next_timer, ticks, sync) = (0, 0, 0, None);
         Self {
             group,
             state,
@@ -95,7 +93,8 @@ impl Worker {
             control,
             shards,
             views,
-            held,
+            standing,
+            ticks,
             jobs,
             routes,
             waiters,
@@ -186,10 +185,22 @@ impl Worker {
         while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
             let timer = entry.remove();
             self.handle(Input::Timer(timer));
-            // Only whoever leaves is asked.
-            if timer == Timer::Tick && self.routes.me.leaving {
-                self.held.store(self.state.held(), Ordering::Relaxed);
+            if timer == Timer::Tick {
+                self.publish();
             }
+        }
+    }
+
+    /// Says how the group fares. Only whoever leaves is asked what depends on it.
+    fn publish(&mut self) {
+        self.ticks += 1;
+        if self.routes.me.leaving {
+            self.standing.needed.store(self.state.held(), Ordering::Relaxed);
+        }
+        if self.ticks % TICKS_PER_COUNT == 1 {
+            let (slots, keys) = self.store.held();
+            self.standing.slots.store(slots, Ordering::Relaxed);
+            self.standing.keys.store(keys, Ordering::Relaxed);
         }
     }
 
@@ -291,6 +302,9 @@ impl Worker {
         });
     }
 }
+
+/// How often slots and keys are counted: once a second.
+const TICKS_PER_COUNT: u64 = 20;
 
 /// Jobs that are taken at once.
 const GROUP: usize = 1024;

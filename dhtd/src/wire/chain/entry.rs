@@ -151,7 +151,7 @@ pub fn decode_record(record: v1::ChainRecord) -> Result<(RecordKey, Record), Mal
 pub fn outcome(outcome: Outcome) -> v1::Outcome {
     use pb_outcome::Result;
     let result = match outcome {
-        Outcome::Done { revision, total } => Result::Done(v1::CommandDone { revision, total }),
+        Outcome::Done { revision, total, existed } => Result::Done(v1::CommandDone { revision, total, existed }),
         Outcome::NothingThere => Result::NothingThere(Chosen {}),
         Outcome::ConditionFailed(revision) => Result::ConditionFailed(v1::ConditionFailed { revision }),
         Outcome::WrongType => Result::WrongType(Chosen {}),
@@ -171,7 +171,9 @@ pub fn decode_outcome(outcome: v1::Outcome) -> Result<Outcome, Malformed> {
 fn outcome_of(outcome: Option<v1::Outcome>) -> Result<Outcome, Malformed> {
     let result = outcome.and_then(|outcome| outcome.result).ok_or(Malformed("an outcome is missing"))?;
     Ok(match result {
-        pb_outcome::Result::Done(v1::CommandDone { revision, total }) => Outcome::Done { revision, total },
+        pb_outcome::Result::Done(v1::CommandDone { revision, total, existed }) => {
+            Outcome::Done { revision, total, existed }
+        }
         pb_outcome::Result::NothingThere(_) => Outcome::NothingThere,
         pb_outcome::Result::ConditionFailed(v1::ConditionFailed { revision }) => Outcome::ConditionFailed(revision),
         pb_outcome::Result::WrongType(_) => Outcome::WrongType,

@@ -72,7 +72,8 @@ pub(super) fn place_of(peer: PeerId) -> Option<Place> {
 fn config(chain: &Chain) -> Config {
     // With clocks that run alike a lease is over for all at once; who is in contact is for ticks to know.
     let lease = LeaseConfig { length: LEASE, clock_error: 0.0, lost_after: Duration::MAX, ..LeaseConfig::default() };
-    Config { lease, window: chain.window, stuck_after: Duration::MAX, ..Config::default() }
+    let all_promises = Duration::ZERO;
+    Config { lease, window: chain.window, all_promises, stuck_after: Duration::MAX, ..Config::default() }
 }
 
 fn routes(place: Place) -> Arc<Routes> {

@@ -27,8 +27,8 @@ fn operation(finished: &Finished) -> Operation {
         }
         (Some(at), Some(came)) => {
             let (reply, revision) = match came {
-                Came::Done { revision, total: Some(total) } => (Reply::Total(total), Some(revision)),
-                Came::Done { revision, total: None } => (Reply::Done, Some(revision)),
+                Came::Done { revision, total: Some(total), .. } => (Reply::Total(total), Some(revision)),
+                Came::Done { revision, total: None, .. } => (Reply::Done, Some(revision)),
                 Came::NothingThere => (Reply::Done, None),
                 Came::ConditionFailed(revision) => (Reply::Failed, revision),
                 // No client mixes values and counters, or counts so far: the checker finds this wrong.

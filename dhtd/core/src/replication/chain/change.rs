@@ -115,7 +115,7 @@ impl State {
         if attempt.proposer.ballot != ballot || attempt.proposer.round != Round::Preparing {
             return;
         }
-        let waited = now.saturating_sub(attempt.began) >= self.config.lease.lost_after;
+        let waited = now.saturating_sub(attempt.began) >= self.config.all_promises;
         if attempt.proposer.has_quorum(rules) && (waited || self.all_have_promised(slot)) {
             return self.choose_next(slot, ballot);
         }

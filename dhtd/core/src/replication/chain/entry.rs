@@ -103,6 +103,8 @@ pub enum Outcome {
         revision: u64,
         /// The new total.
         total: Option<i64>,
+        /// The key had a value before.
+        existed: bool,
     },
     /// There was nothing to delete.
     NothingThere,
@@ -162,7 +164,7 @@ impl Command {
         if !holds {
             return (Effect::Nothing, Outcome::ConditionFailed(current.map(|record| record.revision)));
         }
-        let done = |total| Outcome::Done { revision, total };
+        let done = |total| Outcome::Done { revision, total, existed: current.is_some() };
         match (&self.action, current.map(|record| &record.value)) {
             (Action::Put(value), _) => (Effect::Put(Value::Bytes(value.clone())), done(None)),
             (Action::Delete, None) => (Effect::Nothing, Outcome::NothingThere),
@@ -222,20 +224,21 @@ mod tests {
         let outcome = |condition, current: &Option<Record>| {
             command(Some(condition), Action::Put(b.clone())).evaluate(current.as_ref(), 9).1
         };
-        let done = Outcome::Done { revision: 9, total: None };
-        assert_eq!(outcome(Condition::Absent, &None), done);
+        let done = |existed| Outcome::Done { revision: 9, total: None, existed };
+        assert_eq!(outcome(Condition::Absent, &None), done(false));
         assert_eq!(outcome(Condition::Absent, &current), Outcome::ConditionFailed(Some(3)));
-        assert_eq!(outcome(Condition::Value(a), &current), done);
+        assert_eq!(outcome(Condition::Value(a), &current), done(true));
         assert_eq!(outcome(Condition::Value(b.clone()), &None), Outcome::ConditionFailed(None));
-        assert_eq!(outcome(Condition::Revision(3), &current), done);
+        assert_eq!(outcome(Condition::Revision(3), &current), done(true));
         assert_eq!(outcome(Condition::Revision(2), &current), Outcome::ConditionFailed(Some(3)));
     }
 
     #[test]
     fn counters_count_from_nothing_and_do_not_overflow() {
         let add = |by, current: Option<Record>| command(None, Action::Add(by)).evaluate(current.as_ref(), 9).1;
-        assert_eq!(add(2, None), Outcome::Done { revision: 9, total: Some(2) });
-        assert_eq!(add(-5, held(Value::Counter(2))), Outcome::Done { revision: 9, total: Some(-3) });
+        let total = |total, existed| Outcome::Done { revision: 9, total: Some(total), existed };
+        assert_eq!(add(2, None), total(2, false));
+        assert_eq!(add(-5, held(Value::Counter(2))), total(-3, true));
         assert_eq!(add(1, held(Value::Counter(i64::MAX))), Outcome::Overflow);
         assert_eq!(add(1, held(Value::Bytes(Bytes::new()))), Outcome::WrongType);
     }

@@ -24,6 +24,8 @@ pub struct Config {
     pub commit_delay: Duration,
     /// How long a proposer waits for more promises than it needs. Default 20 ms (DESIGN, section 8).
     pub more_promises: Duration,
+    /// Whoever is in contact is waited for so long. Default 400 ms, after which silence counts as a loss.
+    pub all_promises: Duration,
     /// An attempt at a next view is given up after this time. Default 3 s.
     pub give_up: Duration,
     /// Whoever may propose waits so much longer than the one before it. Default 100 ms.
@@ -54,6 +56,7 @@ impl Default for Config {
             tick: ms(50),
             commit_delay: ms(1),
             more_promises: ms(20),
+            all_promises: ms(400),
             give_up: ms(3000),
             stagger: ms(100),
             stuck_after: ms(1000),

@@ -38,7 +38,7 @@ fn view() -> View {
 fn entry(seq: u64) -> Entry {
     let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"k") };
     let effect = Effect::Put(Value::Bytes(Bytes::from_static(b"v")));
-    let outcome = Outcome::Done { revision: seq, total: None };
+    let outcome = Outcome::Done { revision: seq, total: None, existed: false };
     Entry { position: Position { epoch: view().epoch, seq }, at, effect, request: None, outcome }
 }
 

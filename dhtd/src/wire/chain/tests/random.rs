@@ -224,7 +224,8 @@ impl Random {
     pub(super) fn outcomes(&mut self) -> Vec<Outcome> {
         one_of_each! { Outcome:
             Outcome::Done { .. } => {
-                Outcome::Done { revision: self.any(), total: self.perhaps(|random| random.0.random()) }
+                let total = self.perhaps(|random| random.0.random());
+                Outcome::Done { revision: self.any(), total, existed: self.0.random() }
             },
             Outcome::NothingThere => Outcome::NothingThere,
             Outcome::ConditionFailed(_) => Outcome::ConditionFailed(self.perhaps(Self::any)),
