@@ -116,9 +116,7 @@ impl State {
     pub(super) fn commit(&mut self, slot: Slot) {
         let rules = self.rules;
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
-        // A head that has restarted does not know what the others have: it cannot tell what is committed.
-        let forgot = replica.acceptor.sealed && !replica.view().chain.contains(&self.me);
-        if replica.view().head() != Some(self.me.peer) || forgot {
+        if replica.view().head() != Some(self.me.peer) {
             return;
         }
         let alone = replica.view().chain.len() == 1;
@@ -191,7 +189,7 @@ impl State {
 
     /// Sends downstream what has not been sent, with the commit frontier; the frontier alone goes a little later.
     pub(super) fn send_entries(&mut self, slot: Slot) {
-        let (me, batch) = (self.me, self.config.batch);
+        let (me, batch, batch_bytes) = (self.me, self.config.batch, self.config.batch_bytes);
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if !replica.serves(me.peer) {
             return;
@@ -199,7 +197,7 @@ impl State {
         let Some(to) = replica.view().downstream(me.peer) else { return };
         let (epoch, committed) = (replica.view().epoch, replica.flow.committed);
         let Some(log) = &replica.log else { return };
-        let entries = log.from(replica.flow.sent + 1, batch).unwrap_or_default();
+        let entries = log.from(replica.flow.sent + 1, batch, batch_bytes).unwrap_or_default();
         let Some(last) = entries.last().map(|entry| entry.position.seq) else {
             if replica.flow.commit_due && !std::mem::replace(&mut self.commits_timer, true) {
                 self.outputs.push(super::Output::SetTimer(self.config.commit_delay, super::Timer::Commits));

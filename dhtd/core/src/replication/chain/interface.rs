@@ -40,6 +40,9 @@ pub struct Config {
     pub most_pending_bytes: usize,
     /// Entries in one message. Default 256.
     pub batch: usize,
+    /// Bytes of entries after which none is added to a message. Default 1 MiB: with a value of that size, which is as large
+    /// as one may be, it is still well within what transports take.
+    pub batch_bytes: usize,
     /// Entries kept for those who copy a slot. Default 4,096.
     pub kept_entries: usize,
     /// D: outcomes are remembered for so many entries. Default 10,000.
@@ -64,6 +67,7 @@ impl Default for Config {
             most_pending: 4096,
             most_pending_bytes: 16 << 20,
             batch: 256,
+            batch_bytes: 1 << 20,
             kept_entries: 4096,
             window: 10_000,
             nearly_level: 64,

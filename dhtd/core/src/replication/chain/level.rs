@@ -62,13 +62,13 @@ impl State {
         if !self.is_current(from, slot, epoch) {
             return;
         }
-        let (now, batch) = (self.now, self.config.batch);
+        let (now, batch, batch_bytes) = (self.now, self.config.batch, self.config.batch_bytes);
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if let Some(heard) = replica.feeding.get_mut(&from) {
             *heard = now;
         }
         let Some(log) = &replica.log else { return };
-        let body = match log.from(next, batch) {
+        let body = match log.from(next, batch, batch_bytes) {
             Some(entries) => Body::Entries { epoch, entries, last: log.last().seq, committed: replica.flow.committed },
             None => Body::TooFarBehind(epoch),
         };

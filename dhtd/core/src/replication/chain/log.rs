@@ -88,14 +88,20 @@ impl Log {
         self.pending.get(usize::try_from(seq.checked_sub(first)?).ok()?)
     }
 
-    /// Up to so many entries from this number on; `None` if they are not kept any more.
+    /// Up to so many entries from this number on, and no more after so many bytes; `None` if they are not kept any more.
     #[must_use]
-    pub fn from(&self, seq: u64, most: usize) -> Option<Vec<Entry>> {
+    pub fn from(&self, seq: u64, most: usize, most_bytes: usize) -> Option<Vec<Entry>> {
         let kept = self.recent.front().map_or(self.applied.seq + 1, |entry| entry.position.seq);
         let skipped = usize::try_from(seq.checked_sub(kept)?).ok()?;
         let recent = self.recent.range(skipped.min(self.recent.len())..);
         let pending = self.pending.range(skipped.saturating_sub(self.recent.len()).min(self.pending.len())..);
-        Some(recent.chain(pending).take(most).cloned().collect())
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let room = bytes < most_bytes;
+            bytes += entry.size();
+            room
+        };
+        Some(recent.chain(pending).take(most).take_while(fits).cloned().collect())
     }
 
     /// Adds an entry at the end. Whether its outcome is to be found from now on.

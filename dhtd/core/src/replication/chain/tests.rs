@@ -118,3 +118,13 @@ fn who_has_promised_with_a_copy_does_not_leave_before_it_knows_what_came_of_it()
     learner.handle(Duration::from_secs(2), Input::Message(peer(1), install), &NoTable);
     assert_eq!(learner.held(), 0);
 }
+
+#[test]
+fn a_message_holds_only_so_many_bytes_of_entries() {
+    let log = Log::new(Position::default(), Vec::new(), (1..=9).map(entry).collect());
+    let sent = |most_bytes| log.from(2, usize::MAX, most_bytes).map(|entries| entries.len());
+    let each = entry(1).size();
+    assert_eq!(sent(1), Some(1), "one always goes");
+    assert_eq!(sent(3 * each), Some(3));
+    assert_eq!(sent(usize::MAX), Some(8));
+}
