@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use dht_core::Rules;
 use dht_tests::model::{chain, overlay};
-use stateright::{Checker, Model};
+use stateright::{Checker, Model, UniformChooser};
 
 /// Checks every schedule of the small worlds that `dht_tests::model` describes.
 #[derive(Parser)]
@@ -60,6 +60,9 @@ struct Search {
     /// Go breadth first: finds the shortest way, and needs far more memory.
     #[arg(long)]
     shortest: bool,
+    /// Instead of all schedules one after the other, some at random, from this seed: goes far where there is no end.
+    #[arg(long)]
+    random: Option<u64>,
     /// Switch these rules off.
     #[arg(long)]
     without: Vec<String>,
@@ -113,7 +116,9 @@ impl Search {
     {
         let limit = Duration::from_secs(self.seconds);
         let checker = model.checker().threads(self.threads.max(2)).timeout(limit);
-        if self.shortest {
+        if let Some(seed) = self.random {
+            report(checker.spawn_simulation(seed, UniformChooser), limit, property, violation)
+        } else if self.shortest {
             report(checker.spawn_bfs(), limit, property, violation)
         } else {
             report(checker.spawn_dfs(), limit, property, violation)
