@@ -263,8 +263,7 @@ async fn serve(
         .max_decoding_message_size(PEER_MESSAGE_BYTES)
         .max_encoding_message_size(PEER_MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
-    let chains_of = shared.clone();
-    let reporting = tokio::spawn(report_health(shared, health));
+    let reporting = tokio::spawn(report_health(shared.clone(), health));
     let reflection = |error: tonic_reflection::server::Error| ServerError::Serve(error.to_string());
     let (shut_down, shut) = oneshot::channel::<()>();
     let server = Tonic::builder()
@@ -301,7 +300,7 @@ async fn serve(
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();
     }
-    if let Some(chains) = chains_of.chains.get() {
+    if let Some(chains) = shared.chains.get() {
         chains.stop().await;
     }
     Ok(())

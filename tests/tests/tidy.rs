@@ -75,7 +75,7 @@ const LONG_FUNCTIONS: &Tolerated = &[];
 /// Test code that lets time pass: path, number of calls, reason.
 const SLEEPS: &Tolerated = &[
     ("tests/src/bin/bench/main.rs", 1, "what a ring uses in a second at rest is what is measured"),
-    ("tests/src/torture/clients.rs", 1, "how long the load goes on"),
+    ("tests/src/torture/mod.rs", 1, "how long the load goes on after the last fault"),
     ("tests/src/torture/faults.rs", 4, "how long a fault lasts, and the time between two"),
     ("tests/tests/chain_processes.rs", 2, "a poll with a deadline; and peers are stopped for longer than a lease"),
 ];

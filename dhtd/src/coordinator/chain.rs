@@ -48,12 +48,8 @@ impl Coordinator {
             if let Some(view) = self.view(chains, slot).await {
                 let replicas = u32::try_from(view.chain.len()).unwrap_or(u32::MAX);
                 let attempt = match view.head() {
-                    _ if replicas < wanted => {
-                        failure = OperationError::TooFewPeers { wanted, peers: view.chain.len() };
-                        Attempt::NotThere
-                    }
-                    Some(head) => self.write_at(chains, head, slot, view.epoch, &command).await,
-                    None => Attempt::NotThere,
+                    Some(head) if replicas >= wanted => self.write_at(chains, head, slot, view.epoch, &command).await,
+                    _ => Attempt::NotThere,
                 };
                 match attempt {
                     Attempt::Done(outcome) => return Ok((outcome, replicas)),
@@ -64,8 +60,10 @@ impl Coordinator {
                     }
                     Attempt::Unknown | Attempt::Refused(Refusal::OutcomeUnknown) => in_doubt = true,
                     Attempt::Refused(refusal) => failure = refusal.into(),
-                    Attempt::NotThere if replicas >= wanted => failure = Refusal::Unavailable.into(),
-                    Attempt::NotThere => {}
+                    Attempt::NotThere if replicas < wanted => {
+                        failure = OperationError::TooFewPeers { wanted, peers: view.chain.len() };
+                    }
+                    Attempt::NotThere => failure = Refusal::Unavailable.into(),
                 }
                 self.look_for_newer(chains, slot, &view).await;
             }
@@ -84,10 +82,16 @@ impl Coordinator {
         loop {
             let mut failure = OperationError::ViewUnknown { slot: slot.0 };
             if let Some(view) = self.view(chains, slot).await {
-                let mut members: Vec<PeerId> = view.chain.iter().map(|member| member.peer).collect();
-                members.shuffle(&mut rand::rng());
-                members.sort_by_key(|peer| *peer != me);
-                for peer in members {
+                if view.has(me)
+                    && let Attempt::Done(record) = self.read_at(chains, me, slot, &at).await
+                {
+                    return Ok(record);
+                }
+                let others = view.chain.iter().map(|member| member.peer).filter(|peer| *peer != me);
+                let mut others: Vec<PeerId> = others.collect();
+                others.shuffle(&mut rand::rng());
+                failure = Refusal::Unavailable.into();
+                for peer in others {
                     match self.read_at(chains, peer, slot, &at).await {
                         Attempt::Done(record) => return Ok(record),
                         Attempt::Refused(refusal) => failure = refusal.into(),

@@ -54,9 +54,9 @@ pub enum Stamp {
     Revision(u64),
 }
 
-/// A client's write was carried out.
+/// A client's command was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct Executed {
     /// Which write it is.
     pub stamp: Stamp,
     /// Replicas that have it on disk, as far as is known.

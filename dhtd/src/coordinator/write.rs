@@ -11,7 +11,7 @@ use dhtd_proto::v1::{self, peer_call::Call, peer_reply::Reply};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{
-    Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE, Stamp, Written,
+    Coordinator, Executed, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE, Stamp,
     commit::{Done, Intent, WriteOutcome, check},
 };
 use crate::{
@@ -26,7 +26,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// See [`OperationError`].
-    pub async fn execute(&self, command: Command, min_durable: u32) -> Result<Written, OperationError> {
+    pub async fn execute(&self, command: Command, min_durable: u32) -> Result<Executed, OperationError> {
         let limit = self.0.limits.value_bytes;
         if let Action::Put(value) = &command.action
             && value.len() > limit
@@ -42,16 +42,16 @@ impl Coordinator {
             _ => return Err(OperationError::NeedsChain),
         };
         let WriteOutcome { version, durable, existed } = self.write(command.at, content, min_durable).await?;
-        Ok(Written { stamp: Stamp::Version(version), durable, existed, total: None })
+        Ok(Executed { stamp: Stamp::Version(version), durable, existed, total: None })
     }
 
-    async fn execute_in_chain(&self, command: Command, min_durable: u32) -> Result<Written, OperationError> {
+    async fn execute_in_chain(&self, command: Command, min_durable: u32) -> Result<Executed, OperationError> {
         let (outcome, durable) = self.command(command, min_durable).await?;
         match outcome {
             Outcome::Done { revision, total, existed } => {
-                Ok(Written { stamp: Stamp::Revision(revision), durable, existed, total })
+                Ok(Executed { stamp: Stamp::Revision(revision), durable, existed, total })
             }
-            Outcome::NothingThere => Ok(Written { stamp: Stamp::Revision(0), durable, existed: false, total: None }),
+            Outcome::NothingThere => Ok(Executed { stamp: Stamp::Revision(0), durable, existed: false, total: None }),
             Outcome::ConditionFailed(revision) => Err(OperationError::ConditionFailed { revision }),
             Outcome::WrongType => Err(OperationError::WrongType),
             Outcome::Overflow => Err(OperationError::Overflow),

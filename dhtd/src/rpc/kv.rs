@@ -12,7 +12,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    coordinator::{Coordinator, Stamp, Written},
+    coordinator::{Coordinator, Executed, Stamp},
     wire,
 };
 
@@ -26,7 +26,7 @@ impl KvService for KvApi {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let PutRequest { key, value, min_durable, if_revision, request } = request.into_inner();
         let command = command(key, if_revision.map(at_revision), Action::Put(value), request)?;
-        let Written { stamp, durable, existed, .. } = self.0.execute(command, min_durable).await?;
+        let Executed { stamp, durable, existed, .. } = self.0.execute(command, min_durable).await?;
         let (version, revision) = shown(stamp);
         Ok(Response::new(PutResponse { version, durable, existed, revision }))
     }
@@ -41,7 +41,7 @@ impl KvService for KvApi {
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
         let DeleteRequest { key, min_durable, if_revision, request } = request.into_inner();
         let command = command(key, if_revision.map(at_revision), Action::Delete, request)?;
-        let Written { stamp, durable, existed, .. } = self.0.execute(command, min_durable).await?;
+        let Executed { stamp, durable, existed, .. } = self.0.execute(command, min_durable).await?;
         let (version, revision) = shown(stamp);
         Ok(Response::new(DeleteResponse { version, durable, existed, revision }))
     }
@@ -53,14 +53,14 @@ impl KvService for KvApi {
         let CompareAndSetRequest { key, expected, value, request } = request.into_inner();
         let condition = expected.map_or(Condition::Absent, Condition::Value);
         let command = command(key, Some(condition), Action::Put(value), request)?;
-        let Written { stamp, durable, .. } = self.0.execute(command, 1).await?;
+        let Executed { stamp, durable, .. } = self.0.execute(command, 1).await?;
         Ok(Response::new(CompareAndSetResponse { revision: shown(stamp).1, durable }))
     }
 
     async fn increment(&self, request: Request<IncrementRequest>) -> Result<Response<IncrementResponse>, Status> {
         let IncrementRequest { key, by, request } = request.into_inner();
         let command = command(key, None, Action::Add(by), request)?;
-        let Written { stamp, durable, total, .. } = self.0.execute(command, 1).await?;
+        let Executed { stamp, durable, total, .. } = self.0.execute(command, 1).await?;
         let total = total.unwrap_or_default(); // An increment that was carried out has one.
         Ok(Response::new(IncrementResponse { total, revision: shown(stamp).1, durable }))
     }

@@ -1,10 +1,6 @@
 //! Requests to other peers with answers: one stream for each peer and lane, many requests in flight.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use dht_core::overlay::Routes;
@@ -18,7 +14,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::Channels;
+use super::{Channels, by_address::ByAddress};
 use crate::wire;
 
 /// Which stream to a peer is used, so that bulk does not hold up what a client waits for.
@@ -47,16 +43,11 @@ pub enum CallError {
 /// Calls to all other peers.
 #[derive(Debug)]
 pub struct Calls {
-    /// Copied when a lane is opened, which is rare, so that all calls can look at it at once.
-    lanes: ArcSwap<Lanes>,
-    /// Held while a lane is opened.
-    opening: Mutex<()>,
+    /// One for each [`Lane`].
+    lanes: [ByAddress<mpsc::Sender<Pending>>; 2],
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
 }
-
-/// One map for each [`Lane`].
-type Lanes = [HashMap<Arc<str>, mpsc::Sender<Pending>>; 2];
 
 #[derive(Debug)]
 struct Pending {
@@ -83,7 +74,7 @@ impl Calls {
     /// `routes` tells which ring this peer belongs to.
     #[must_use]
     pub fn new(channels: Arc<Channels>, routes: Arc<ArcSwap<Routes>>) -> Self {
-        Self { lanes: ArcSwap::default(), opening: Mutex::default(), channels, routes }
+        Self { lanes: Default::default(), channels, routes }
     }
 
     /// Sends a call and waits for its answer, for at most `limit`. Must be called within a tokio runtime.
@@ -104,15 +95,10 @@ impl Calls {
     }
 
     fn lane(&self, address: &Arc<str>, lane: Lane) -> mpsc::Sender<Pending> {
-        let find = || self.lanes.load()[lane as usize].get(address).cloned();
-        find().unwrap_or_else(|| {
-            let _turn = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-            // Another caller may have had its turn.
-            find().unwrap_or_else(|| self.open(address, lane))
-        })
+        self.lanes[lane as usize].get_or_open(address, || self.open(address))
     }
 
-    fn open(&self, address: &Arc<str>, lane: Lane) -> mpsc::Sender<Pending> {
+    fn open(&self, address: &Arc<str>) -> mpsc::Sender<Pending> {
         let (sender, waiting) = mpsc::channel(QUEUE);
         let operator = Operator {
             address: address.clone(),
@@ -123,9 +109,6 @@ impl Calls {
             next_tag: 0,
         };
         tokio::spawn(operator.run());
-        let mut lanes = Lanes::clone(&self.lanes.load());
-        lanes[lane as usize].insert(address.clone(), sender.clone());
-        self.lanes.store(Arc::new(lanes));
         sender
     }
 }

@@ -1,10 +1,6 @@
 //! One-way messages to other peers: an outbox and a task for each address.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -21,7 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::Channels;
+use super::{Channels, by_address::ByAddress};
 use crate::wire::{self, PeerBody};
 
 /// Messages could not be delivered.
@@ -46,7 +42,7 @@ impl Trouble {
 /// Sends messages; whatever can't be sent soon is dropped.
 #[derive(Debug)]
 pub struct Exchange {
-    outboxes: Mutex<HashMap<Arc<str>, mpsc::Sender<Letter>>>,
+    outboxes: ByAddress<mpsc::Sender<Letter>>,
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
     trouble: mpsc::Sender<Trouble>,
@@ -77,13 +73,12 @@ impl Exchange {
     /// `routes` tells who this peer is; `trouble` hears of addresses that can't be reached.
     #[must_use]
     pub fn new(channels: Arc<Channels>, routes: Arc<ArcSwap<Routes>>, trouble: mpsc::Sender<Trouble>) -> Self {
-        Self { outboxes: Mutex::default(), channels, routes, trouble }
+        Self { outboxes: ByAddress::default(), channels, routes, trouble }
     }
 
     /// Sends to an address; `receiver` is who should be there, if known. Must be called within a tokio runtime.
     pub fn send(&self, address: &Arc<str>, receiver: Option<Peer>, body: PeerBody) {
-        let mut outboxes = self.outboxes.lock().unwrap_or_else(PoisonError::into_inner);
-        let outbox = outboxes.entry(address.clone()).or_insert_with(|| self.open(address.clone()));
+        let outbox = self.outboxes.get_or_open(address, || self.open(address.clone()));
         // A full outbox means that the other end is not taking anything: the message counts as lost.
         drop(outbox.try_send(Letter { receiver, body }));
     }

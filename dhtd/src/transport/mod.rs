@@ -5,6 +5,7 @@
 //!
 //! Both batch whatever waits. A peer is reached at its advertised address over one HTTP/2 connection.
 
+mod by_address;
 mod calls;
 mod channels;
 mod exchange;

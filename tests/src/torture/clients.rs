@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::linearizability::{Action, History, Operation, Outcome, Reply, Value};
@@ -43,7 +43,7 @@ impl Default for Load {
 /// Clients at work.
 pub(super) struct Clients {
     world: Arc<World>,
-    tasks: Mutex<JoinSet<()>>,
+    tasks: JoinSet<()>,
 }
 
 /// What all clients share.
@@ -87,19 +87,13 @@ impl Clients {
             let random = ChaCha8Rng::seed_from_u64(seed ^ ((number as u64) << 32));
             tasks.spawn(world.clone().client(number, random));
         }
-        Self { world, tasks: Mutex::new(tasks) }
-    }
-
-    /// Goes on for so long.
-    pub(super) async fn settle(&self, time: Duration) {
-        sleep(time).await;
+        Self { world, tasks }
     }
 
     /// Waits for the last answers and returns what was seen.
-    pub(super) async fn stop(&self) -> Seen {
+    pub(super) async fn stop(self) -> Seen {
         self.world.stop.store(true, Ordering::Relaxed);
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.join_all().await;
+        self.tasks.join_all().await;
         std::mem::take(&mut *self.world.seen())
     }
 }

@@ -29,18 +29,17 @@ impl Fault {
     pub async fn go_on(self, ring: &mut Ring, end: Instant, seed: u64) -> usize {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut count = 0;
-        let mut between = |from: u64, to: u64| Duration::from_millis(random.random_range(from..to));
         loop {
-            sleep(between(500, 3000)).await;
+            sleep(between(&mut random, 500, 3000)).await;
             if Instant::now() >= end {
                 return count;
             }
-            let victim = (between(0, 1_000_000).as_millis() as usize) % ring.peers.len();
+            let victim = random.random_range(0..ring.peers.len());
             match self {
                 Self::None => continue,
                 Self::Kill => {
                     ring.peers[victim].kill();
-                    sleep(between(0, 3000)).await;
+                    sleep(between(&mut random, 0, 3000)).await;
                     ring.peers[victim].start();
                 }
                 Self::Pause | Self::LongPause => {
@@ -51,12 +50,17 @@ impl Fault {
                 Self::All => {
                     ring.peers.iter_mut().for_each(crate::process::Peer::kill);
                     let mut order: Vec<usize> = (0..ring.peers.len()).collect();
-                    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed + count as u64));
+                    order.shuffle(&mut random);
                     order.into_iter().for_each(|peer| ring.peers[peer].start());
-                    sleep(between(5_000, 10_000)).await;
+                    sleep(between(&mut random, 5_000, 10_000)).await;
                 }
             }
             count += 1;
         }
     }
+}
+
+/// Milliseconds.
+fn between(random: &mut ChaCha8Rng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(random.random_range(from..to))
 }

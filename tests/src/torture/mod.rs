@@ -6,9 +6,9 @@
 mod clients;
 mod faults;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use self::clients::Clients;
 pub use self::{clients::Load, faults::Fault};
@@ -34,10 +34,10 @@ pub struct Report {
 /// Puts a ring under load for so long while faults of one kind go on, lets it come to rest, and checks what was seen.
 pub async fn torture(ring: &mut Ring, load: Load, fault: Fault, time: Duration, seed: u64) -> Report {
     let addresses: Vec<String> = ring.peers.iter().map(|peer| peer.address.clone()).collect();
-    let clients = Arc::new(Clients::start(load, &addresses, seed));
+    let clients = Clients::start(load, &addresses, seed);
     let end = Instant::now() + time;
     let faults = fault.go_on(ring, end, seed).await;
-    clients.settle(SETTLE).await;
+    sleep(SETTLE).await;
     let seen = clients.stop().await;
     let verdict = seen.history.check(STEPS);
     Report {

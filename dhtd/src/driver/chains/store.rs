@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// Slots with data, and the keys that they have.
-    pub(super) fn held(&self) -> (usize, u64) {
+    pub(super) fn data(&self) -> (usize, u64) {
         let held = self.held.values().filter(|held| held.applied.is_some());
         held.fold((0, 0), |(slots, keys), held| (slots + 1, keys + held.keys))
     }
@@ -166,8 +166,7 @@ impl Store {
         self.held.get(&slot)?.applied
     }
 
-    /// What the table has under a key.
-    /// `None` if the engine can't read it: then the store has failed.
+    /// What the table has under a key; `None` if the engine can't read it: then the store has failed.
     #[allow(clippy::option_option, reason = "whether it could be read, and whether there is one")]
     pub(super) fn record(&self, slot: Slot, at: &RecordKey) -> Option<Option<Record>> {
         let key = storage_key(Mode::Chain, slot, at);

@@ -155,7 +155,7 @@ fn whatever_is_stored_is_found_again() {
                 }
             }
             let held = expected.as_ref().map_or((0, 0), |log| (1, log.records.len() as u64));
-            assert_eq!(store.held(), held, "seed {seed}");
+            assert_eq!(store.data(), held, "seed {seed}");
             if random.random_bool(0.1) {
                 store.flush().expect("it takes writes");
                 store = open(&engine).0;

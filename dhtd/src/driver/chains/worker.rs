@@ -198,7 +198,7 @@ impl Worker {
             self.standing.needed.store(self.state.held(), Ordering::Relaxed);
         }
         if self.ticks % TICKS_PER_COUNT == 1 {
-            let (slots, keys) = self.store.held();
+            let (slots, keys) = self.store.data();
             self.standing.slots.store(slots, Ordering::Relaxed);
             self.standing.keys.store(keys, Ordering::Relaxed);
         }
