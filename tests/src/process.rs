@@ -66,7 +66,9 @@ impl Ring {
 
     /// Starts one more peer.
     pub fn add(&mut self, args: &[&str]) -> &mut Peer {
-        self.add_in(self.base.path().join(format!("peer-{}", self.peers.len())), args)
+        let used = |number: &usize| self.base.path().join(format!("peer-{number}")).exists();
+        let number = (self.peers.len()..).find(|number| !used(number)).unwrap_or_default();
+        self.add_in(self.base.path().join(format!("peer-{number}")), args)
     }
 
     /// Starts one more peer with its data in this directory.

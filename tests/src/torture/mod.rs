@@ -5,6 +5,7 @@
 
 mod clients;
 mod faults;
+pub mod outage;
 
 use std::time::Duration;
 
