@@ -77,6 +77,9 @@ impl Coordinator {
     /// Reads what is committed under a key, at any member of the slot's chain: this peer, if it is one.
     pub(super) async fn read_chain(&self, at: RecordKey) -> Result<Option<Record>, OperationError> {
         let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&at.key));
+        if let Some(record) = chains.read_clean(slot, &at) {
+            return Ok(record);
+        }
         let deadline = Instant::now() + PATIENCE;
         let me = self.me();
         loop {
@@ -143,15 +146,13 @@ impl Coordinator {
             Ok(checked) => checked,
             Err(error) => return reply(Reply::Failure(error.into())),
         };
+        if let Some(record) = chains.read_clean(slot, &at) {
+            return reply(Reply::ChainRead(read_reply(&at, Ok(record), None)));
+        }
         let (views, key) = (chains.clone(), at.clone());
         let done: ReadDone = Box::new(move |result| {
             let view = result.is_err().then(|| views.view(slot)).flatten().map(|view| wire::view(&view));
-            let result = Some(match result {
-                Ok(Some(record)) => chain_read_reply::Result::Record(wire::record(&key, &record)),
-                Ok(None) => chain_read_reply::Result::Absent(true),
-                Err(refusal) => chain_read_reply::Result::Refused(wire::refusal(refusal)),
-            });
-            reply(Reply::ChainRead(v1::ChainReadReply { result, view }));
+            reply(Reply::ChainRead(read_reply(&key, result, view)));
         });
         chains.read(slot, at, done).await;
     }
@@ -284,6 +285,15 @@ impl Coordinator {
             }
         }
     }
+}
+
+fn read_reply(at: &RecordKey, result: Result<Option<Record>, Refusal>, view: Option<v1::View>) -> v1::ChainReadReply {
+    let result = Some(match result {
+        Ok(Some(record)) => chain_read_reply::Result::Record(wire::record(at, &record)),
+        Ok(None) => chain_read_reply::Result::Absent(true),
+        Err(refusal) => chain_read_reply::Result::Refused(wire::refusal(refusal)),
+    });
+    v1::ChainReadReply { result, view }
 }
 
 /// Another peer's word for a view is enough: nobody sends one that was not decided.

@@ -80,6 +80,21 @@ pub struct Grant {
     pub disk_ok: bool,
 }
 
+/// Another peer, as far as leases are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Which.
+    pub peer: PeerId,
+    /// Its process, if it has said anything.
+    pub incarnation: Option<u64>,
+    /// Whether a round trip with it was completed lately.
+    pub in_contact: bool,
+    /// Whether none was for a while, though heartbeats were sent to it.
+    pub lost: bool,
+    /// Whether its disk takes writes.
+    pub disk_ok: bool,
+}
+
 /// One peer's leases with all others that it shares slots with.
 #[derive(Clone, Debug)]
 pub struct Leases {
@@ -248,21 +263,35 @@ impl Leases {
         holders.into_iter().for_each(|holder| self.cover(now, holder, slot, &|_| standing));
     }
 
-    /// The answer to a heartbeat of this peer has come.
-    pub fn granted(&mut self, now: Duration, granter: PeerId, grant: Grant) {
-        let Some(partner) = self.partners.get_mut(&granter) else { return };
+    /// The answer to a heartbeat of this peer has come. Returns the slots by which the granter has begun or ceased to stand.
+    pub fn granted(&mut self, now: Duration, granter: PeerId, grant: Grant) -> Vec<Slot> {
+        let Some(partner) = self.partners.get_mut(&granter) else { return Vec::new() };
         if partner.incarnation > Some(grant.incarnation) {
-            return;
+            return Vec::new();
         }
-        let Some(sent) = partner.sent.remove(&grant.nonce) else { return };
+        let Some(sent) = partner.sent.remove(&grant.nonce) else { return Vec::new() };
         partner.incarnation = Some(grant.incarnation);
         partner.round_trip = partner.round_trip.max(Some(sent));
         partner.list_seen = grant.list_seen;
         partner.disk_ok = grant.disk_ok;
-        if partner.coverage.apply(grant.coverage).is_some() && grant.disk_ok {
+        let touched = partner.coverage.apply(grant.coverage);
+        if touched.is_some() && grant.disk_ok {
             let sampled = if self.rules.lease_from_sending { sent } else { now };
             partner.valid_until = partner.valid_until.max(sampled + self.config.length);
         }
+        touched.unwrap_or_default()
+    }
+
+    /// Until when the peer's grants hold, for every slot by which it stands.
+    #[must_use]
+    pub fn granted_until(&self, granter: PeerId) -> Duration {
+        self.partners.get(&granter).map_or(Duration::ZERO, |partner| partner.valid_until)
+    }
+
+    /// Those who stand by this view of the slot, as far as this peer knows.
+    pub fn stand_by(&self, slot: Slot, epoch: Epoch) -> impl Iterator<Item = PeerId> {
+        let stands = move |partner: &Partner| partner.coverage.get(&slot) == Some(&epoch);
+        self.partners.iter().filter(move |(_, partner)| stands(partner)).map(|(peer, _)| *peer)
     }
 
     /// Whether the elector has promised to accept no view after this one for now.
@@ -305,6 +334,19 @@ impl Leases {
     pub fn in_contact(&self, now: Duration, peer: PeerId) -> bool {
         let heard = self.partners.get(&peer).and_then(|partner| partner.round_trip);
         heard.is_some_and(|heard| now.saturating_sub(heard) <= self.config.lost_after)
+    }
+
+    /// All others that slots are shared with, or once were.
+    #[must_use]
+    pub fn contacts(&self, now: Duration) -> Vec<Contact> {
+        let contact = |(peer, partner): (&PeerId, &Partner)| Contact {
+            peer: *peer,
+            incarnation: partner.incarnation,
+            in_contact: self.in_contact(now, *peer),
+            lost: self.has_lost(now, *peer),
+            disk_ok: partner.disk_ok,
+        };
+        self.partners.iter().map(contact).collect()
     }
 
     /// The peer's process, if it has said anything.

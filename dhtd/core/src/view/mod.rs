@@ -19,6 +19,6 @@ mod proposer;
 mod words;
 
 pub use acceptor::Acceptor;
-pub use lease::{Grant, Heartbeat, LeaseConfig, Leases};
+pub use lease::{Contact, Grant, Heartbeat, LeaseConfig, Leases};
 pub use proposer::{Circumstances, Plan, Promise, Proposer, Round};
 pub use words::{Ballot, Epoch, Generation, Member, Position, View};

@@ -4,6 +4,7 @@
 //! Replies and messages go out at once: what has to wait for the disk waits in the state machine.
 
 mod layout;
+mod reads;
 mod store;
 mod views;
 mod worker;
@@ -30,17 +31,20 @@ use tokio::{
 
 pub use self::store::TablePart;
 use self::{
+    reads::Reads,
     store::Store,
     views::Views,
     worker::{Job, Worker},
 };
-use super::{Handle, Shared, shards::Shards};
-use crate::storage::EngineError;
+use super::{Handle, Shared, clock, shards::Shards};
+use crate::storage::{Engine, EngineError};
 
 /// All chains of a peer.
 pub struct Chains {
     groups: Vec<mpsc::Sender<Job>>,
     views: Arc<Views>,
+    reads: Arc<Reads>,
+    engine: Arc<dyn Engine>,
     /// One for each group.
     standing: Vec<Arc<Standing>>,
 }
@@ -84,7 +88,8 @@ impl Chains {
         bits: SlotBits,
         founds: bool,
     ) -> Result<Self, EngineError> {
-        let views = Arc::new(Views::new(bits));
+        let (views, reads) = (Arc::new(Views::new(bits)), Arc::new(Reads::new(bits)));
+        let engine: Arc<dyn Engine> = shared.store.clone();
         let routes = shared.routes.load_full();
         let me = Member { peer: routes.me.id, incarnation: routes.me.incarnation };
         let (mut groups, mut standing) = (Vec::new(), Vec::new());
@@ -104,7 +109,9 @@ impl Chains {
             let told = Arc::new(Standing { needed, ..Standing::default() });
             standing.push(told.clone());
             let (shared, control, shards, views) = (shared.clone(), control.clone(), shards.clone(), views.clone());
-            let worker = Worker::new(group, state, store, shared, control, shards, views, told, jobs.downgrade());
+            let jobs_of = jobs.downgrade();
+            let reads = reads.clone();
+            let worker = Worker::new(group, state, store, shared, control, shards, views, reads, told, jobs_of);
             let runtime = runtime::Handle::current();
             thread::Builder::new()
                 .name(format!("chains-{group}"))
@@ -112,7 +119,7 @@ impl Chains {
                 .map_err(|error| EngineError::from_io("start a thread", error))?;
             groups.push(jobs);
         }
-        Ok(Self { groups, views, standing })
+        Ok(Self { groups, views, reads, engine, standing })
     }
 
     /// The newest view of a slot that this peer knows.
@@ -129,6 +136,13 @@ impl Chains {
     /// Has the head of the slot, if this peer is it, carry out a command. Returns when it has found a place in a queue.
     pub async fn write(&self, slot: Slot, epoch: Epoch, command: Command, done: WriteDone) {
         self.hand_over(slot, Job::Write { slot, epoch, command, done }).await;
+    }
+
+    /// What is committed under a key, if this peer may say so and no entry of the slot is pending here: without a queue.
+    #[must_use]
+    #[allow(clippy::option_option, reason = "whether it may say so, and whether there is one")]
+    pub fn read_clean(&self, slot: Slot, at: &RecordKey) -> Option<Option<Record>> {
+        self.reads.read(clock::now(), &*self.engine, slot, at)
     }
 
     /// Reads at this peer, if it is a member of the slot's chain. Returns when it has found a place in a queue.

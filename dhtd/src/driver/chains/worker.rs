@@ -1,7 +1,7 @@
 //! One group: takes whatever waits, has the state machine decide, and carries out what comes of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dht_core::{
     overlay::Routes,
     record::{KeyspaceId, RecordKey},
-    replication::chain::{Change, Command, Input, Message, Output, Refusal, Reply, State, Timer, Token},
+    replication::chain::{Body, Change, Command, Input, Message, Output, Refusal, Reply, State, Timer, Token},
     ring::{PeerId, Slot},
     view::{Epoch, View},
 };
@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    ReadDone, Standing, TablePart, WriteDone,
+    Chains, ReadDone, Standing, TablePart, WriteDone,
+    reads::{Granters, Reads},
     store::{Store, read_table},
     views::Views,
 };
@@ -60,6 +61,11 @@ pub(super) struct Worker {
     next_timer: u64,
     /// What has to be synced once the batch is put.
     sync: Option<u64>,
+    /// What others may read beside this thread.
+    reads: Arc<Reads>,
+    granters: Granters,
+    /// Slots whose entries have changed since the last batch was put.
+    changed: BTreeSet<Slot>,
 }
 
 /// A client.
@@ -79,11 +85,12 @@ impl Worker {
         control: Handle,
         shards: Arc<Shards>,
         views: Arc<Views>,
+        reads: Arc<Reads>,
         standing: Arc<Standing>,
         jobs: mpsc::WeakSender<Job>,
     ) -> Self {
         let routes = shared.routes.load_full();
-        let (waiters, timers) = Default::default();
+        let (waiters, timers, granters, changed) = Default::default();
         let (next_token, next_timer, ticks, sync) = (0, 0, 0, None);
         Self {
             group,
@@ -102,6 +109,9 @@ impl Worker {
             timers,
             next_timer,
             sync,
+            reads,
+            granters,
+            changed,
         }
     }
 
@@ -121,20 +131,34 @@ impl Worker {
             for job in waiting.drain(..) {
                 if matches!(job, Job::Stop) {
                     drop(self.store.flush());
-                    return;
+                    return self.close();
                 }
                 self.take(job);
             }
             self.fire_timers();
             self.put();
         }
+        self.close();
         if let Some(error) = self.store.failure() {
             tracing::error!(group = self.group, error = %error.chain(), "chains have stopped: the store has failed");
         }
     }
 
+    /// What this thread does not look after any more, nobody reads beside it.
+    fn close(&self) {
+        self.shared.routes.load().ring.into_iter().flat_map(|ring| ring.slot_bits.iter()).for_each(|slot| {
+            if Chains::group_of(slot) == self.group {
+                self.reads.close(slot);
+            }
+        });
+    }
+
     fn take(&mut self, job: Job) {
         match job {
+            Job::Input(Input::Message(from, Message::Grant(grant))) => {
+                self.handle(Input::Message(from, Message::Grant(grant)));
+                self.granters.granted(from, self.state.granted_until(from));
+            }
             Job::Input(input) => self.handle(input),
             Job::Write { slot, epoch, command, done } => {
                 let token = self.token(Waiter::Write(done));
@@ -210,6 +234,7 @@ impl Worker {
             if self.store.failure().is_some() {
                 return;
             }
+            log_change(&output);
             match output {
                 Output::Send(to, message) => self.send(to, message),
                 Output::SetTimer(after, timer) => {
@@ -220,6 +245,10 @@ impl Worker {
                     if let Change::Install { acceptor, .. } = &*change {
                         self.views.learn(acceptor.view.clone());
                     }
+                    if !matches!(*change, Change::Acceptor(_) | Change::Append(_) | Change::Apply { .. }) {
+                        self.reads.close(slot);
+                    }
+                    self.changed.insert(slot);
                     self.store.store(slot, *change);
                 }
                 Output::Sync(number) => self.sync = Some(number),
@@ -268,8 +297,18 @@ impl Worker {
 
     /// Everything that has gathered is one batch; what waits for the disk shares an fsync with all groups.
     fn put(&mut self) {
+        let standing = self.state.take_standing();
+        self.changed.extend(&standing);
+        let pending = |slot: &Slot| self.state.log(*slot).is_none_or(|log| log.pending() > 0);
+        let (dirty, clean): (Vec<Slot>, Vec<Slot>) = std::mem::take(&mut self.changed).into_iter().partition(pending);
+        // Before an entry is on disk, and so before anybody can hear that it is; the others once the table has them.
+        dirty.into_iter().for_each(|slot| self.reads.set_dirty(slot, true));
         if self.store.flush().is_err() {
             return;
+        }
+        clean.into_iter().for_each(|slot| self.reads.set_dirty(slot, false));
+        for slot in standing {
+            self.reads.set(slot, self.state.readable(slot), &mut self.granters);
         }
         let Some(number) = self.sync.take() else { return };
         let (ticket, jobs) = (self.shards.durable_ticket(), self.jobs.clone());
@@ -301,6 +340,34 @@ impl Worker {
             }
         });
     }
+}
+
+/// Changes of views, step by step.
+fn log_change(output: &Output) {
+    let (slot, to, step) = match output {
+        Output::Store(slot, change) => {
+            if let Change::Install { acceptor, .. } = &**change {
+                let epoch = acceptor.view.epoch;
+                let chain: Vec<String> = acceptor.view.chain.iter().map(|it| it.peer.short()).collect();
+                tracing::debug!(%slot, %epoch, chain = chain.join(","), "a view is in force");
+            }
+            return;
+        }
+        Output::Send(to, Message::Slot(slot, body)) => match &**body {
+            Body::PreVote(..) => (slot, to, "asks for a vote"),
+            Body::Lost(..) => (slot, to, "votes"),
+            Body::Prepare(..) => (slot, to, "asks for a promise"),
+            Body::Promise(..) => (slot, to, "promises"),
+            Body::Level { .. } => (slot, to, "asks to be level"),
+            Body::Ready(..) => (slot, to, "is level"),
+            Body::Accept { .. } => (slot, to, "asks to accept"),
+            Body::Accepted(..) => (slot, to, "accepts"),
+            Body::Reject(..) => (slot, to, "rejects"),
+            _ => return,
+        },
+        _ => return,
+    };
+    tracing::debug!(%slot, to = %to.short(), "next view: {step}");
 }
 
 /// How often slots and keys are counted: once a second.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ring::{PeerId, Slot},
-    view::{Epoch, Heartbeat, Plan},
+    view::{Epoch, Heartbeat, Plan, Round},
 };
 
 impl Care {
@@ -43,8 +43,14 @@ enum Need {
 impl State {
     pub(super) fn tick(&mut self) {
         self.sampled = self.now;
-        let slots: Vec<Slot> = self.replicas.keys().copied().collect();
-        for slot in slots {
+        let contacts = self.leases.contacts(self.now);
+        if self.contacts != contacts {
+            self.contacts = contacts;
+            self.revision += 1;
+        }
+        let awake = self.replicas.iter().filter(|(_, replica)| !self.is_at_rest(replica));
+        let awake: Vec<Slot> = awake.map(|(slot, _)| *slot).collect();
+        for slot in awake {
             self.resend(slot);
             self.repeat_question(slot);
             self.answer_waiting(slot);
@@ -62,12 +68,31 @@ impl State {
         }
     }
 
+    /// Whether nothing is to be done about the slot as long as no message about it comes, and neither the ring nor whom
+    /// this peer reaches changes. As a rule that is all slots but a few, so that a look at everything costs little.
+    fn is_at_rest(&self, replica: &Replica) -> bool {
+        let Replica { proposer, levelling, accepting, farewell, learning, feeding, learned, care, .. } = replica;
+        let under_way = proposer.is_some() || levelling.is_some() || accepting.is_some() || learning.is_some();
+        let others_wait = farewell.is_some() || !feeding.is_empty() || !learned.is_empty();
+        let busy = under_way || others_wait || replica.installing || replica.acceptor.sealed;
+        if busy || self.routes.me.leaving || !self.disk_ok || !replica.is_quiet() {
+            return false;
+        }
+        let concerned = replica.view().peers().any(|peer| peer == self.me.peer);
+        let fresh = |(seen, at): (u64, Duration)| seen == self.revision && self.now.saturating_sub(at) < LOOK_AGAIN;
+        let told = care.told_by_routes || care.located.is_some_and(|at| self.now.saturating_sub(at) < LOCATE_EVERY);
+        !concerned || (told && care.content.is_some_and(fresh))
+    }
+
     fn continue_attempt(&mut self, slot: Slot) {
-        let (now, most) = (self.now, self.config.give_up);
+        let since = |at: Duration| self.now.saturating_sub(at);
         let Some(attempt) = self.replicas.get(&slot).and_then(|replica| replica.proposer.as_ref()) else { return };
-        if now.saturating_sub(attempt.began) > most {
+        let levelling = attempt.chosen.filter(|_| attempt.proposer.round == Round::Levelling);
+        if since(attempt.began) > self.config.give_up {
             self.give_up(slot);
-        } else {
+        } else if levelling.is_some_and(|chosen| since(chosen) > self.config.level_within) {
+            self.go_on_without_newcomers(slot);
+        } else if since(attempt.asked) >= self.config.ask_again {
             self.ask_missing(slot);
         }
     }

@@ -33,7 +33,7 @@ impl State {
         replica.care.last_round = round;
         let (ballot, view) = (Ballot { round, proposer }, replica.view().clone());
         let proposer = Proposer::new(ballot, view, plan, circumstances);
-        replica.proposer = Some(Attempt { proposer, began: now });
+        replica.proposer = Some(Attempt { proposer, began: now, asked: now, chosen: None });
         self.outputs.push(Output::SetTimer(self.config.more_promises, Timer::Promises(slot, ballot)));
         self.ask_missing(slot);
     }
@@ -71,10 +71,10 @@ impl State {
 
     /// Asks those that have not answered in this round, or not yet been asked.
     pub(super) fn ask_missing(&mut self, slot: Slot) {
-        let Some(Attempt { proposer, .. }) = self.replicas.get(&slot).and_then(|replica| replica.proposer.as_ref())
-        else {
-            return;
-        };
+        let now = self.now;
+        let Some(attempt) = self.replicas.get_mut(&slot).and_then(|replica| replica.proposer.as_mut()) else { return };
+        attempt.asked = now;
+        let proposer = &attempt.proposer;
         let (ballot, view) = (proposer.ballot, proposer.view.clone());
         let (target, quorum) = (proposer.target.clone(), proposer.quorum.clone());
         let source = proposer.source.unwrap_or(self.me.peer);
@@ -128,6 +128,10 @@ impl State {
         if proposer.choose(rules).is_none() {
             return self.give_up(slot);
         }
+        let now = self.now;
+        if let Some(attempt) = self.replicas.get_mut(&slot).and_then(|replica| replica.proposer.as_mut()) {
+            attempt.chosen = Some(now);
+        }
         if !rules.electors_from_view {
             let home = self.replicas.get(&slot).and_then(|replica| replica.care.home.clone());
             if let (Some((home, _)), Some(proposer)) = (home, self.attempt(slot, ballot)) {
@@ -175,7 +179,22 @@ impl State {
             let seen = other.map_or(0, |other| other.round);
             replica.care.last_round = replica.care.last_round.max(seen);
         }
-        if self.attempt(slot, ballot).is_some() {
+        match (self.attempt(slot, ballot), other) {
+            (Some(_), Some(_)) => self.give_up(slot),
+            (Some(_), None) => self.go_on_without_newcomers(slot),
+            (None, _) => {}
+        }
+    }
+
+    /// Somebody who should be a member cannot be made level, or not soon. The slot is sealed and serves nobody, so that
+    /// those who were members before go on at once, without newcomers.
+    pub(super) fn go_on_without_newcomers(&mut self, slot: Slot) {
+        let Some(attempt) = self.replicas.get(&slot).and_then(|replica| replica.proposer.as_ref()) else { return };
+        let Proposer { view, target, .. } = &attempt.proposer;
+        let newcomer = |member: &Member| !view.has(member.peer);
+        if target.as_ref().is_some_and(|target| target.chain.iter().any(newcomer)) {
+            self.propose(slot, Plan::Repair(Vec::new()));
+        } else {
             self.give_up(slot);
         }
     }

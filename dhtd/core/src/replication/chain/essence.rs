@@ -41,9 +41,9 @@ impl State {
 impl Hash for Essence<'_> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Essence { state, now } = self;
-        let State { me, accepts_from, disk_ok, leases, replicas, flush, commits_timer, .. } = state;
+        let State { me, accepts_from, disk_ok, leases, replicas, flush, commits, .. } = state;
         let State { unsynced, syncs, after_sync, sampled, inbox, rules, .. } = state;
-        (me, accepts_from.max(now), disk_ok, flush, commits_timer, unsynced, inbox).hash(hasher);
+        (me, accepts_from.max(now), disk_ok, flush, commits, unsynced, inbox).hash(hasher);
         after_sync.iter().for_each(|(needed, step)| (syncs - needed, step).hash(hasher));
         sampled.max(&if rules.lease_sampled_at_use { *now } else { Duration::ZERO }).hash(hasher);
         leases.hash_essence(*now, hasher);

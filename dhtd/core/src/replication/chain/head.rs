@@ -130,7 +130,11 @@ impl State {
             return;
         }
         flow.committed = everywhere;
-        flow.commit_due = true;
+        if alone {
+            flow.confirmed = everywhere;
+        } else {
+            flow.commit_due = true;
+        }
         let waiting = replica.clients.writes.split_off(&(everywhere + 1));
         let done = std::mem::replace(&mut replica.clients.writes, waiting);
         self.flush.insert(slot);
@@ -199,8 +203,11 @@ impl State {
         let Some(log) = &replica.log else { return };
         let entries = log.from(replica.flow.sent + 1, batch, batch_bytes).unwrap_or_default();
         let Some(last) = entries.last().map(|entry| entry.position.seq) else {
-            if replica.flow.commit_due && !std::mem::replace(&mut self.commits_timer, true) {
-                self.outputs.push(super::Output::SetTimer(self.config.commit_delay, super::Timer::Commits));
+            if replica.flow.commit_due {
+                if self.commits.is_empty() {
+                    self.outputs.push(super::Output::SetTimer(self.config.commit_delay, super::Timer::Commits));
+                }
+                self.commits.insert(slot);
             }
             return;
         };

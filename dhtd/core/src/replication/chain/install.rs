@@ -124,6 +124,7 @@ impl State {
             }
         }
         self.leases.stands(now, slot, stands);
+        self.standing.insert(slot);
     }
 
     /// The view is not in force any more.
@@ -131,6 +132,7 @@ impl State {
         let (me, now) = (self.me, self.now);
         let Some(view) = self.replicas.get(&slot).map(|replica| replica.view().clone()) else { return };
         self.leases.stands(now, slot, None);
+        self.standing.insert(slot);
         if view.peers().any(|peer| peer == me.peer) {
             for peer in view.peers().filter(|peer| *peer != me.peer) {
                 self.leases.unshare(peer);
@@ -146,6 +148,7 @@ impl State {
         replica.acceptor.sealed = true;
         replica.sealed_since.get_or_insert(now);
         self.leases.stands(now, slot, None);
+        self.standing.insert(slot);
         self.release_clients(slot);
         if !self.rules.seal_keeps_waiting {
             self.settle_writes(slot, Some(0));

@@ -26,6 +26,11 @@ pub struct Config {
     pub more_promises: Duration,
     /// Whoever is in contact is waited for so long. Default 400 ms, after which silence counts as a loss.
     pub all_promises: Duration,
+    /// Who has not answered an attempt at a next view is asked again after this time. Default 200 ms: whoever is slow, since
+    /// many slots change at once, has no more to do for it.
+    pub ask_again: Duration,
+    /// Newcomers have so long to fetch the last entries. Default 500 ms.
+    pub level_within: Duration,
     /// An attempt at a next view is given up after this time. Default 3 s.
     pub give_up: Duration,
     /// Whoever may propose waits so much longer than the one before it. Default 100 ms.
@@ -60,6 +65,8 @@ impl Default for Config {
             commit_delay: ms(1),
             more_promises: ms(20),
             all_promises: ms(400),
+            ask_again: ms(200),
+            level_within: ms(500),
             give_up: ms(3000),
             stagger: ms(100),
             stuck_after: ms(1000),

@@ -79,6 +79,7 @@ impl State {
         let (now, me) = (self.now, self.me);
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         replica.feeding.retain(|_, heard| now.saturating_sub(*heard) < FORGOTTEN_AFTER);
+        replica.learned.retain(|_, (_, _, heard)| now.saturating_sub(*heard) < FORGOTTEN_AFTER);
         let Some(learning) = &mut replica.learning else { return };
         if now.saturating_sub(learning.asked) >= FORGOTTEN_AFTER {
             replica.learning = None;

@@ -48,7 +48,7 @@ use crate::{
     Rules,
     overlay::Routes,
     ring::{PeerId, Slot},
-    view::{Acceptor, Ballot, Epoch, Leases, Member, View},
+    view::{Acceptor, Ballot, Contact, Epoch, Leases, Member, View},
 };
 
 /// One peer's part in all chains.
@@ -65,8 +65,10 @@ pub struct State {
     /// Until then leases may be out that an earlier process has granted.
     accepts_from: Duration,
     routes: Arc<Routes>,
-    /// Counts the pictures of the ring.
+    /// Counts the pictures of the ring, and of whom this peer reaches.
     revision: u64,
+    /// Whom this peer reached at the last look, and how they are.
+    contacts: Vec<Contact>,
     /// The peers of the ring that have not departed and are not about to.
     staying: Arc<BTreeSet<PeerId>>,
     disk_ok: bool,
@@ -74,7 +76,8 @@ pub struct State {
     replicas: BTreeMap<Slot, Replica>,
     /// Slots with something to send.
     flush: BTreeSet<Slot>,
-    commits_timer: bool,
+    /// Slots whose commit frontier goes down the chain when the timer fires that runs as long as there is one.
+    commits: BTreeSet<Slot>,
     /// What was stored since the last sync.
     unsynced: bool,
     syncs: u64,
@@ -85,6 +88,19 @@ pub struct State {
     /// Messages to itself.
     inbox: VecDeque<(Slot, Body)>,
     outputs: Vec<Output>,
+    /// Slots that this peer may have begun or ceased to serve, or of which leases have changed.
+    standing: BTreeSet<Slot>,
+}
+
+/// Under which condition a member reads a slot's clean keys by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// The view in force.
+    pub epoch: Epoch,
+    /// So many of `granters` must stand by it when the read begins.
+    pub needed: usize,
+    /// Electors that stand by the view for as long as they have granted ([`State::granted_until`]).
+    pub granters: Vec<PeerId>,
 }
 
 /// What goes on once everything that was stored before it is on disk.
@@ -123,16 +139,18 @@ impl State {
             staying: change::staying(&routes),
             routes,
             revision: 1,
+            contacts: Vec::new(),
             disk_ok: true,
             replicas: stored.into_iter().map(|(slot, stored)| (slot, replica(stored))).collect(),
             flush: BTreeSet::new(),
-            commits_timer: false,
+            commits: BTreeSet::new(),
             unsynced: false,
             syncs: 0,
             after_sync: VecDeque::new(),
             sampled: Duration::ZERO,
             inbox: VecDeque::new(),
             outputs: Vec::new(),
+            standing: BTreeSet::new(),
         }
     }
 
@@ -172,7 +190,10 @@ impl State {
         match input {
             Input::Routes(routes) => self.set_routes(routes),
             Input::Message(from, Message::Heartbeat(heartbeat)) => self.heartbeat(from, heartbeat),
-            Input::Message(from, Message::Grant(grant)) => self.leases.granted(now, from, grant),
+            Input::Message(from, Message::Grant(grant)) => {
+                let touched = self.leases.granted(now, from, grant);
+                self.standing.extend(touched);
+            }
             Input::Message(from, Message::Slot(slot, body)) => self.receive(from, slot, *body),
             Input::Timer(timer) => self.timer(timer),
             Input::Synced(number) => self.synced(number),
@@ -196,6 +217,29 @@ impl State {
     #[must_use]
     pub fn serves(&self, slot: Slot) -> bool {
         self.replicas.get(&slot).is_some_and(|replica| replica.serves(self.me.peer))
+    }
+
+    /// Under which condition clean keys of the slot may be read here, by whoever samples the time first, if at all.
+    #[must_use]
+    pub fn readable(&self, slot: Slot) -> Option<Readable> {
+        let replica = self.replicas.get(&slot).filter(|replica| replica.serves(self.me.peer))?;
+        let (view, me) = (replica.view(), self.me.peer);
+        let others = view.electors.iter().copied().filter(|peer| *peer != me);
+        let stand_by: BTreeSet<PeerId> = self.leases.stand_by(slot, view.epoch).collect();
+        let granters = others.filter(|peer| stand_by.contains(peer)).collect();
+        let own = usize::from(view.electors.contains(&me));
+        Some(Readable { epoch: view.epoch, needed: view.electors.len() / 2 + 1 - own, granters })
+    }
+
+    /// Until when the grants of this peer hold.
+    #[must_use]
+    pub fn granted_until(&self, granter: PeerId) -> Duration {
+        self.leases.granted_until(granter)
+    }
+
+    /// Slots for which [`State::readable`] may say something else than when this was last asked.
+    pub fn take_standing(&mut self) -> BTreeSet<Slot> {
+        mem::take(&mut self.standing)
     }
 
     /// The slot's log, if it is here.
@@ -271,10 +315,7 @@ impl State {
                 }
                 self.leases.forget_expired(self.now);
             }
-            Timer::Commits => {
-                self.commits_timer = false;
-                self.send_commits();
-            }
+            Timer::Commits => self.send_commits(),
             Timer::Promises(slot, ballot) => self.waited_for_promises(slot, ballot),
             Timer::Grants(slot) => self.accept_if_free(slot),
         }

@@ -59,9 +59,9 @@ impl State {
             return;
         }
         replica.flow.committed = committed;
-        replica.flow.commit_due = true;
-        if replica.view().downstream(self.me.peer).is_none() {
-            replica.flow.confirmed = committed;
+        match replica.view().downstream(self.me.peer) {
+            Some(_) => replica.flow.commit_due = true,
+            None => replica.flow.confirmed = committed,
         }
         self.flush.insert(slot);
         self.apply(slot, committed);
@@ -129,9 +129,11 @@ impl State {
 
     /// Commit frontiers that no entry has taken along.
     pub(super) fn send_commits(&mut self) {
-        let due = self.replicas.iter().filter(|(_, replica)| replica.flow.commit_due).map(|(slot, _)| *slot);
-        let due: Vec<Slot> = due.collect();
-        due.into_iter().for_each(|slot| self.send_commit(slot));
+        for slot in std::mem::take(&mut self.commits) {
+            if self.replicas.get(&slot).is_some_and(|replica| replica.flow.commit_due) {
+                self.send_commit(slot);
+            }
+        }
     }
 
     fn send_commit(&mut self, slot: Slot) {

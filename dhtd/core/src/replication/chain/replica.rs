@@ -94,6 +94,10 @@ pub(super) struct Answer {
 pub(super) struct Attempt {
     pub(super) proposer: Proposer,
     pub(super) began: Duration,
+    /// When those were asked last that have not answered.
+    pub(super) asked: Duration,
+    /// When the next view was chosen.
+    pub(super) chosen: Option<Duration>,
 }
 
 /// A member of a view that is to be decided fetches what it lacks.
@@ -202,8 +206,19 @@ impl Replica {
         self.view().peers().any(|peer| peer == me) || (self.acceptor.sealed && self.log.is_some())
     }
 
-    /// How many entries are kept for those who copy the slot.
+    /// Whether no entry is under way, as far as this peer knows, and no client waits.
+    pub(super) fn is_quiet(&self) -> bool {
+        let Clients { writes, answers, reads, asking, .. } = &self.clients;
+        let nobody_waits = writes.is_empty() && answers.is_empty() && reads.is_empty() && asking.is_none();
+        let Flow { acked_before, acked, committed, confirmed, commit_due, stuck_since, .. } = &self.flow;
+        let last = self.log.as_ref().map_or(*committed, |log| log.last().seq);
+        let all_known = *committed == last && *confirmed == last && !commit_due && stuck_since.is_none();
+        nobody_waits && all_known && acked == acked_before
+    }
+
+    /// How many entries are kept for those who copy the slot: also by who does not feed them, since what they lack in the
+    /// end they get from whoever has the longest log.
     pub(super) fn kept(&self, most: usize) -> usize {
-        if self.feeding.is_empty() { 0 } else { most }
+        if self.feeding.is_empty() && self.learned.is_empty() { 0 } else { most }
     }
 }
