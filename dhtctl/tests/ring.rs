@@ -76,10 +76,11 @@ async fn disagreeing_neighbour_is_shown() {
 async fn status_has_a_row_for_every_peer_or_only_for_the_asked_one() {
     let ring = Fake::ring(3).await;
     let ran = dhtctl(&ring[0].address, &["status"]).await.expect_code(0);
-    assert_eq!(ran.text().lines().count(), 4, "{}", ran.text());
+    assert_eq!(ran.text().lines().count(), 5, "{}", ran.text());
+    assert!(ran.text().ends_with("k = 3; 0 slots not held by those that should hold them\n"), "{}", ran.text());
     assert!(ran.text().contains("117.7 MiB"), "{}", ran.text());
     let ran = dhtctl(&ring[1].address, &["status", "--this"]).await.expect_code(0);
-    assert_eq!(ran.text().lines().count(), 2);
+    assert_eq!(ran.text().lines().count(), 3);
     assert!(ran.text().contains(&ring[1].address));
     let document = dhtctl(&ring[0].address, &["status", "-o", "json"]).await.expect_code(0).json();
     assert_eq!(document["peers"][2]["slots_held"], json!(1024));

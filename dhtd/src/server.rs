@@ -29,8 +29,10 @@ use crate::{
     coordinator::{Coordinator, Limits},
     driver::{
         Control, Handle, Membership, Shared,
+        catalogue::Known,
         control::{Command, OpenShards},
         shards::Shards,
+        sweep,
     },
     rpc::{DeadlineLayer, KvApi, PeerApi, RingApi},
     storage::{DataDir, DataDirError, Engine, EngineError, FjallEngine, FjallOptions, Syncer},
@@ -67,7 +69,9 @@ pub enum ServerError {
     #[error("the peer in {0} has departed for good\nhint: start a new one with an empty data directory")]
     Departed(String),
     /// What was asked for is not what the ring is.
-    #[error("{dir} was asked for {what}\nhint: leave the flag out; what a ring was founded with does not change")]
+    #[error(
+        "{dir} was asked for {what}\nhint: leave the flag out; what a ring was founded with does not change, and dhtctl replicas set changes k"
+    )]
     FoundedOtherwise {
         /// The data directory.
         dir: String,
@@ -107,7 +111,9 @@ impl Server {
         let address = listener.local_addr().map_err(listen_error)?;
         let dir_name = config.data_dir.display().to_string();
         let (dir, _) = DataDir::open_or_create(&config.data_dir, rand::random)?;
+        let dir = Arc::new(dir);
         let begin = begin(&config, &dir)?;
+        let catalogue = Known::load(dir.clone())?;
         let store = |source| ServerError::Store { dir: dir_name.clone(), source };
         let engine = FjallEngine::open(dir.store_path(), FjallOptions::default()).map_err(store)?;
         let engine: Arc<dyn Engine> = Arc::new(engine);
@@ -115,7 +121,7 @@ impl Server {
         let me = describe(&config, &dir, address);
         tracing::info!(peer = %me.id.short(), address = %me.address, incarnation = me.incarnation, "starting");
         let (trouble, troubles) = mpsc::channel(64);
-        let shared = Arc::new(Shared::new(me.clone(), trouble, engine.clone()));
+        let shared = Arc::new(Shared::new(me.clone(), trouble, engine.clone(), catalogue));
         let (handle, inbox) = Handle::new();
         let control = control(&config, me.clone(), &shared, &handle, dir, engine);
         let control = tokio::spawn(control.run(inbox, troubles));
@@ -206,20 +212,20 @@ fn control(
     me: Peer,
     shared: &Arc<Shared>,
     handle: &Handle,
-    dir: DataDir,
+    dir: Arc<DataDir>,
     engine: Arc<dyn Engine>,
 ) -> Control {
     let (heartbeat_every, suspect_after) = (config.heartbeat_every, config.suspect_after);
     let patience = Patience { suspect_after, probe_for: heartbeat_every * 2, ..Patience::default() };
     let (nodes, routing) = (config.nodes, config.routing);
     let overlay = overlay::Config { nodes, routing, heartbeat_every, patience, ..overlay::Config::default() };
-    let (id, fsync) = (me.id, config.fsync);
+    let (id, fsync, catalogue) = (me.id, config.fsync, shared.catalogue.shared());
     let open: OpenShards = Box::new(move |bits| {
         let syncer = Syncer::start(engine.clone(), fsync)?;
-        Shards::open(engine.clone(), syncer, bits, id)
+        Shards::open(engine.clone(), syncer, catalogue.clone(), bits, id)
     });
     let state = overlay::State::new(overlay, Rules::ALL, me, rand::random());
-    Control::new(state, eventual::Config::default(), shared.clone(), handle.clone(), Arc::new(dir), open)
+    Control::new(state, eventual::Config::default(), shared.clone(), handle.clone(), dir, open)
 }
 
 async fn set_out(begin: Begin, handle: &Handle) {
@@ -258,6 +264,8 @@ async fn serve(
         seeds,
     };
     let ring = v1::ring_service_server::RingServiceServer::new(ring);
+    let sweeping = tokio::spawn(sweep(shared.clone()));
+    let watching = tokio::spawn(coordinator.clone().watch_catalogue());
     let peer = PeerApi { shared: shared.clone(), control: handle, coordinator };
     let peer = v1::peer_service_server::PeerServiceServer::new(peer)
         .max_decoding_message_size(PEER_MESSAGE_BYTES)
@@ -296,6 +304,8 @@ async fn serve(
     drop(shut_down);
     control.abort();
     reporting.abort();
+    watching.abort();
+    sweeping.abort();
     // Streams of other peers never end by themselves: what is not done soon is cut off.
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();

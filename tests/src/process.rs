@@ -39,6 +39,10 @@ pub struct Ring {
     base: TempDir,
 }
 
+/// What to found a ring with that need not be large: most of what a ring costs at rest goes by its slots, and debug builds
+/// are slow.
+pub const FEW_SLOTS: &[&str] = &["--slot-bits", "6"];
+
 impl Ring {
     /// Starts a founder and `peers - 1` others that join through it, all with these arguments, and waits until the ring
     /// is ideal and writes find as many replicas as they will ever have.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use dht_tests::process::{Ring, eventually};
+use dht_tests::process::{FEW_SLOTS, Ring, eventually};
 use dhtctl::{
     id::{Id, from_slice},
     overlay::{CrawlOptions, RingView, crawl},
@@ -36,7 +36,7 @@ fn fingers_are_right(view: &RingView) -> bool {
 async fn thirty_two_peers_answer_every_lookup_within_log_n_hops_and_keep_the_invariant() {
     // So many processes on two cores do not always answer within 0.6 s: what is shown here is not how deaths are noticed.
     let patient = ["--heartbeat-every", "1s", "--suspect-after", "10s"];
-    let ring = Ring::start(PEERS, &[], &[&["--nodes", "1", "--routing", "fingers"], &patient[..]].concat()).await;
+    let ring = Ring::start(PEERS, FEW_SLOTS, &[&["--nodes", "1", "--routing", "fingers"], &patient[..]].concat()).await;
     eventually("the fingers of all nodes are right", async || {
         crawl(&ring.client(), &CrawlOptions::default()).await.is_ok_and(|view| fingers_are_right(&view))
     })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dht_tests::process::{Peer, Ring, eventually};
+use dht_tests::process::{FEW_SLOTS, Peer, Ring, eventually};
 use dhtctl::{
     Client, Error,
     proto::{FindingKind, Verdict, VerifyResponse},
@@ -27,7 +27,7 @@ fn members(report: &VerifyResponse) -> (Verdict, u32, u32, u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ring_at_rest_holds_from_whichever_peer_it_is_asked() {
-    let ring = Ring::start(5, &[], &["--nodes", "4"]).await;
+    let ring = Ring::start(5, FEW_SLOTS, &["--nodes", "4"]).await;
     for peer in &ring.peers {
         let report = verify(peer.client()).await;
         assert_eq!(members(&report), (Verdict::Holds, 5, 20, 4), "{report:?}");
@@ -37,7 +37,7 @@ async fn a_ring_at_rest_holds_from_whichever_peer_it_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_death_it_holds_as_soon_as_no_list_names_the_dead_peer() {
-    let mut ring = Ring::start(5, &[], &["--nodes", "4"]).await;
+    let mut ring = Ring::start(5, FEW_SLOTS, &["--nodes", "4"]).await;
     ring.peers[3].kill();
     // It waits by itself: until the failure detectors have spoken, lists name a peer that does not answer.
     let report = verify(ring.peers[0].client()).await;
@@ -54,7 +54,7 @@ async fn after_a_death_it_holds_as_soon_as_no_list_names_the_dead_peer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_can_tell_in_less_time_than_a_silent_peer_is_given() {
-    let mut ring = Ring::start(3, &[], &["--nodes", "2"]).await;
+    let mut ring = Ring::start(3, FEW_SLOTS, &["--nodes", "2"]).await;
     ring.peers[2].pause();
     let hurried = ring.peers[0].client().with_timeout(Duration::from_millis(500));
     let report = hurried.verify().await.expect("it answers before the deadline");
@@ -68,7 +68,7 @@ async fn nobody_can_tell_in_less_time_than_a_silent_peer_is_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_in_no_ring_says_so() {
-    let mut ring = Ring::start(1, &[], &[]).await;
+    let mut ring = Ring::start(1, FEW_SLOTS, &[]).await;
     let idle: &mut Peer = ring.add(&["--idle"]);
     let refusal = idle.client().verify().await.expect_err("it has no ring");
     assert_eq!(Error::reason(&refusal), Some("NOT_A_MEMBER"));

@@ -18,7 +18,7 @@ use clap::Parser;
 use dhtctl::{Client, Options};
 
 use self::{
-    args::{Arguments, Command},
+    args::{Arguments, Command, Within},
     console::Console,
     failure::{Failure, Outcome},
 };
@@ -58,13 +58,15 @@ async fn run_until_interrupted(arguments: Arguments, console: &Console) -> Outco
 
 async fn run(arguments: &Arguments, console: &Console) -> Outcome {
     match &arguments.command {
-        Command::Insert(insert) => kv::insert(&client(arguments)?, insert, console).await,
-        Command::Query(query) => kv::query(&client(arguments)?, query, console).await,
-        Command::Delete(delete) => kv::delete(&client(arguments)?, delete, console).await,
-        Command::Cas(cas) => kv::cas(&client(arguments)?, cas, console).await,
-        Command::Incr(incr) => kv::incr(&client(arguments)?, incr, console).await,
+        Command::Insert(insert) => kv::insert(&keys_of(arguments, &insert.within)?, insert, console).await,
+        Command::Query(query) => kv::query(&keys_of(arguments, &query.within)?, query, console).await,
+        Command::Delete(delete) => kv::delete(&keys_of(arguments, &delete.within)?, delete, console).await,
+        Command::Cas(cas) => kv::cas(&keys_of(arguments, &cas.within)?, cas, console).await,
+        Command::Incr(incr) => kv::incr(&keys_of(arguments, &incr.within)?, incr, console).await,
         Command::Import(import) => import::run(arguments, import, console).await,
-        Command::Export(export) => export::run(&client(arguments)?, export, console).await,
+        Command::Export(export) => export::run(&keys_of(arguments, &export.within)?, export, console).await,
+        Command::Keyspace(keyspace) => ring::keyspace::run(&client(arguments)?, &keyspace.command, console).await,
+        Command::Replicas(replicas) => ring::replicas::run(&client(arguments)?, &replicas.command, console).await,
         Command::Join(join) => ring::join::run(arguments, join, console).await,
         Command::Depart(depart) => ring::depart::run(arguments, depart, console).await,
         Command::Overlay(overlay) => ring::overlay::run(&client(arguments)?, overlay, console).await,
@@ -77,6 +79,11 @@ async fn run(arguments: &Arguments, console: &Console) -> Outcome {
 /// A client for the endpoints in the arguments, which connects with its first call.
 fn client(arguments: &Arguments) -> Result<Client, Failure> {
     client_of(arguments, &arguments.peer)
+}
+
+/// As [`client`], for the keys of a keyspace.
+fn keys_of(arguments: &Arguments, within: &Within) -> Result<Client, Failure> {
+    Ok(client(arguments)?.in_keyspace(&within.keyspace))
 }
 
 /// As [`client`], for other endpoints.

@@ -5,6 +5,8 @@
 //! carried out, and the caller is told ([`Error::may_have_executed`]) rather than served twice.
 
 mod endpoint;
+mod keys;
+mod ring;
 mod stream;
 
 use std::{
@@ -15,14 +17,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use dhtd_proto::v1::{
-    CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, DepartRequest, DepartResponse,
-    ExportRequest, ExportResponse, GetRequest, GetResponse, IncrementRequest, IncrementResponse, JoinRequest,
-    JoinResponse, LookupRequest, LookupResponse, OverlayRequest, OverlayResponse, PutRequest, PutResponse,
-    StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, kv_service_client::KvServiceClient,
-    lookup_request::Target, ring_service_client::RingServiceClient,
-};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
@@ -57,6 +51,8 @@ pub struct Client {
     /// The index of the endpoint to try first, shared by all clones.
     preferred: Arc<AtomicUsize>,
     options: Options,
+    /// Whose keys are read and written; empty: `default`.
+    keyspace: Arc<str>,
 }
 
 impl Client {
@@ -91,7 +87,7 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Error::usage("no endpoint is given"));
         }
-        Ok(Self { endpoints: endpoints.into(), preferred: Arc::default(), options })
+        Ok(Self { endpoints: endpoints.into(), preferred: Arc::default(), options, keyspace: "".into() })
     }
 
     /// Waits for a connection to any of the endpoints.
@@ -109,159 +105,25 @@ impl Client {
         self
     }
 
+    /// The same client for the keys of another keyspace than `default`.
+    #[must_use]
+    pub fn in_keyspace(mut self, name: &str) -> Self {
+        self.keyspace = name.into();
+        self
+    }
+
     /// A client with the same options that asks the peer at `endpoint`, and only that one.
     ///
     /// # Errors
     /// Usage if the endpoint is malformed.
     pub fn only(&self, endpoint: &str) -> Result<Self, Error> {
-        Self::lazy([endpoint], self.options.clone())
+        let client = Self::lazy([endpoint], self.options.clone())?;
+        Ok(client.in_keyspace(&self.keyspace))
     }
 
     /// The endpoints, as `HOST:PORT`, in the order in which they were given.
     pub fn endpoints(&self) -> impl Iterator<Item = &str> {
         self.endpoints.iter().map(Endpoint::address)
-    }
-
-    /// Writes `value` under `key`, and answers once `min_durable` replicas have it on disk (0 means 1).
-    ///
-    /// # Errors
-    /// See [`Error`]; check [`Error::may_have_executed`].
-    pub async fn put(
-        &self,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-        min_durable: u32,
-    ) -> Result<PutResponse, Error> {
-        let request = PutRequest { key: key.into(), value: value.into(), min_durable, ..PutRequest::default() };
-        self.call(Access::Write, request, |channel, request| async { kv(channel).put(request).await }).await
-    }
-
-    /// Reads `key`; none if there is no such key.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<GetResponse>, Error> {
-        let request = GetRequest { key: key.into() };
-        let answer =
-            self.call(Access::Read, request, |channel, request| async { kv(channel).get(request).await }).await;
-        match answer {
-            Ok(record) => Ok(Some(record)),
-            Err(error) if is_missing_key(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Deletes `key`. That it was not there is no error; the answer says whether it was.
-    ///
-    /// # Errors
-    /// See [`Error`]; check [`Error::may_have_executed`].
-    pub async fn delete(&self, key: impl Into<Bytes>, min_durable: u32) -> Result<DeleteResponse, Error> {
-        let request = DeleteRequest { key: key.into(), min_durable, ..DeleteRequest::default() };
-        self.call(Access::Write, request, |channel, request| async { kv(channel).delete(request).await }).await
-    }
-
-    /// Writes `value` under `key` if that was last written at this revision; 0: if it has no value. Chain mode only.
-    ///
-    /// # Errors
-    /// [`Error::condition_failed`] tells whether the key was not as expected. See [`Error`]; check
-    /// [`Error::may_have_executed`].
-    pub async fn put_if(
-        &self,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-        if_revision: u64,
-    ) -> Result<PutResponse, Error> {
-        let (key, value, if_revision) = (key.into(), value.into(), Some(if_revision));
-        let request = PutRequest { key, value, if_revision, ..PutRequest::default() };
-        self.call(Access::Write, request, |channel, request| async { kv(channel).put(request).await }).await
-    }
-
-    /// Writes `value` under `key` if that has the expected value; none: if it has no value. Chain mode only.
-    ///
-    /// # Errors
-    /// As for [`Client::put_if`].
-    pub async fn compare_and_set(
-        &self,
-        key: impl Into<Bytes>,
-        expected: Option<Bytes>,
-        value: impl Into<Bytes>,
-    ) -> Result<CompareAndSetResponse, Error> {
-        let request = CompareAndSetRequest { key: key.into(), expected, value: value.into(), request: None };
-        self.call(Access::Write, request, |channel, request| async { kv(channel).compare_and_set(request).await }).await
-    }
-
-    /// Adds to the counter under `key`, which counts from 0 if it has no value. Chain mode only.
-    ///
-    /// # Errors
-    /// See [`Error`]; check [`Error::may_have_executed`].
-    pub async fn increment(&self, key: impl Into<Bytes>, by: i64) -> Result<IncrementResponse, Error> {
-        let request = IncrementRequest { key: key.into(), by, request: None };
-        self.call(Access::Write, request, |channel, request| async { kv(channel).increment(request).await }).await
-    }
-
-    /// Every key of the ring, each once, in no promised order.
-    ///
-    /// # Errors
-    /// See [`Error`]. Once the stream is there it does not move to another endpoint.
-    pub async fn export(&self) -> Result<Messages<ExportResponse>, Error> {
-        let start = |channel: Channel, request| async move { kv(channel).export(Request::new(request)).await };
-        self.stream(Access::Read, Some(self.options.timeout), ExportRequest {}, start).await
-    }
-
-    /// What the asked peer is, what it holds and how it fares.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn status(&self) -> Result<StatusResponse, Error> {
-        let request = StatusRequest {};
-        self.call(Access::Read, request, |channel, request| async { ring(channel).status(request).await }).await
-    }
-
-    /// The asked peer's nodes and the peers it knows. [`crate::overlay::crawl`] puts those of all peers together.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn overlay(&self) -> Result<OverlayResponse, Error> {
-        let request = OverlayRequest {};
-        self.call(Access::Read, request, |channel, request| async { ring(channel).overlay(request).await }).await
-    }
-
-    /// Who owns a key or an identifier, and the way there.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn lookup(&self, target: Target) -> Result<LookupResponse, Error> {
-        let request = LookupRequest { target: Some(target) };
-        self.call(Access::Read, request, |channel, request| async { ring(channel).lookup(request).await }).await
-    }
-
-    /// Whether the ring keeps the invariant of its maintenance. If it is changing this may take as long as the client's
-    /// time-out allows, or ten seconds; the answer is then that nobody can tell.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn verify(&self) -> Result<VerifyResponse, Error> {
-        let request = VerifyRequest {};
-        self.call(Access::Read, request, |channel, request| async { ring(channel).verify(request).await }).await
-    }
-
-    /// Tells the asked peer to join a ring through `seeds` (`HOST:PORT`), and waits until it is a member.
-    ///
-    /// # Errors
-    /// See [`Error`]. After a time-out the peer goes on joining.
-    pub async fn join(&self, seeds: Vec<String>) -> Result<JoinResponse, Error> {
-        let request = JoinRequest { seeds };
-        self.call(Access::Write, request, |channel, request| async { ring(channel).join(request).await }).await
-    }
-
-    /// Tells the asked peer to hand everything over and to go. The last message has `done`. Handing over takes as long
-    /// as it takes, so there is no deadline; a connection that is gone is noticed by keepalive.
-    ///
-    /// # Errors
-    /// See [`Error`]. Whoever stops listening does not stop the peer.
-    pub async fn depart(&self) -> Result<Messages<DepartResponse>, Error> {
-        let start = |channel: Channel, request| async move { ring(channel).depart(Request::new(request)).await };
-        self.stream(Access::Write, None, DepartRequest {}, start).await
     }
 
     /// One unary call, within the deadline, over as many endpoints as its nature allows.
@@ -372,16 +234,4 @@ impl Client {
 enum Attempt<T> {
     Done(T),
     Again(usize),
-}
-
-fn kv(channel: Channel) -> KvServiceClient<Channel> {
-    KvServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
-}
-
-fn ring(channel: Channel) -> RingServiceClient<Channel> {
-    RingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
-}
-
-fn is_missing_key(error: &Error) -> bool {
-    error.code() == Some(Code::NotFound) && error.reason().is_none_or(|reason| reason == "KEY_NOT_FOUND")
 }

@@ -1,5 +1,8 @@
 //! The fake peer.
 
+#[path = "parts.rs"]
+mod parts;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
@@ -7,11 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use dhtctl::proto::{
-    CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, DepartRequest, DepartResponse,
-    ExportRequest, ExportResponse, Finger, GetRequest, GetResponse, Hop, HopReason, IncrementRequest,
-    IncrementResponse, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse, Mode, Node,
-    NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring, StatusRequest,
-    StatusResponse, VerifyRequest, VerifyResponse, Version,
+    CompareAndSetRequest, CompareAndSetResponse, CreateKeyspaceRequest, CreateKeyspaceResponse, DeleteRequest,
+    DeleteResponse, DepartRequest, DepartResponse, DropKeyspaceRequest, DropKeyspaceResponse, ExportRequest,
+    ExportResponse, GetRequest, GetResponse, Hop, HopReason, IncrementRequest, IncrementResponse, JoinRequest,
+    JoinResponse, KeyValue, Keyspace, ListKeyspacesRequest, ListKeyspacesResponse, LookupRequest, LookupResponse, Mode,
+    Node, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, SetReplicasRequest,
+    SetReplicasResponse, StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, Version,
     kv_service_server::{KvService, KvServiceServer},
     lookup_request::Target,
     ring_service_server::{RingService, RingServiceServer},
@@ -24,6 +28,9 @@ use tokio::{
 use tokio_stream::iter;
 use tonic::{Code, Request, Response, Status, transport::server::TcpIncoming};
 use tonic_types::{ErrorDetails, StatusExt};
+
+pub(crate) use self::parts::{known, peer};
+use self::parts::{node, ring, state_of};
 
 type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
@@ -52,6 +59,12 @@ pub(crate) struct State {
     pub(crate) store_failure: Mutex<String>,
     pub(crate) joined_through: Mutex<Vec<String>>,
     pub(crate) departed: Mutex<bool>,
+    pub(crate) keyspaces: Mutex<Vec<Keyspace>>,
+    pub(crate) slots_syncing: Mutex<u32>,
+    /// What the next status says; one less each time.
+    pub(crate) slots_changing: Mutex<u32>,
+    /// The keyspace of the last put.
+    pub(crate) last_keyspace: Mutex<String>,
     pub(crate) last_min_durable: Mutex<u32>,
 }
 
@@ -84,7 +97,8 @@ impl Fake {
         for _ in 0..count {
             fakes.push(Self::start().await);
         }
-        let nodes: Vec<Node> = (0..2 * count).map(|i| node(i, i % count, &fakes[usize::from(i % count)])).collect();
+        let nodes: Vec<Node> =
+            (0..2 * count).map(|i| node(i, i % count, &fakes[usize::from(i % count)].address)).collect();
         let peers: Vec<Peer> = (0..count).map(|i| peer(i, &fakes[usize::from(i)].address)).collect();
         for i in 0..count {
             *locked(&fakes[usize::from(i)].state.overlay) = OverlayResponse {
@@ -134,36 +148,6 @@ pub(crate) fn refusal(code: Code, reason: &str) -> Status {
     Status::with_error_details(code, "refused by the test", details)
 }
 
-pub(crate) fn known(peer: &Peer) -> KnownPeer {
-    KnownPeer { peer: Some(peer.clone()), alive: true, round_trip_us: 250 }
-}
-
-pub(crate) fn peer(index: u8, address: &str) -> Peer {
-    Peer { id: vec![index; 16].into(), address: address.into(), incarnation: 1, nodes: 2, leaving: false }
-}
-
-fn ring() -> Ring {
-    Ring { id: vec![7; 16].into(), replicas: 3, slot_bits: 10, mode: Mode::Eventual.into() }
-}
-
-/// Node `place` of the ring, 1/16 of the circle after the one before.
-fn node(place: u8, peer: u8, host: &Fake) -> Node {
-    let mut id = vec![0; 20];
-    id[0] = place * 16;
-    Node { id: id.into(), peer_id: vec![peer; 16].into(), index: place.into(), address: host.address.clone() }
-}
-
-fn state_of(index: usize, nodes: &[Node]) -> NodeState {
-    let at = |offset: usize| nodes[(index + offset) % nodes.len()].clone();
-    NodeState {
-        node: Some(at(0)),
-        member: true,
-        predecessor: Some(at(nodes.len() - 1)),
-        successors: vec![at(1), at(2)],
-        fingers: vec![Finger { bit: 156, node: Some(at(1)) }, Finger { bit: 157, node: Some(at(2)) }],
-    }
-}
-
 impl State {
     fn new(address: &str) -> Self {
         let alone = peer(0, address);
@@ -185,8 +169,19 @@ impl State {
             store_failure: Mutex::default(),
             joined_through: Mutex::default(),
             departed: Mutex::default(),
+            keyspaces: Mutex::new(vec![Keyspace { name: "default".into(), id: 1, mode: Mode::Eventual.into() }]),
+            slots_syncing: Mutex::new(2),
+            slots_changing: Mutex::default(),
+            last_keyspace: Mutex::default(),
             last_min_durable: Mutex::default(),
         }
+    }
+
+    fn next_slots_changing(&self) -> u32 {
+        let mut left = locked(&self.slots_changing);
+        let now = *left;
+        *left = now.saturating_sub(1);
+        now
     }
 
     fn check_read(&self) -> Result<(), Status> {
@@ -212,6 +207,7 @@ impl KvService for Service {
             return Err(refusal);
         }
         *locked(&self.0.last_min_durable) = request.min_durable;
+        *locked(&self.0.last_keyspace) = request.keyspace;
         let existed = locked(&self.0.store).insert(request.key, request.value).is_some();
         Ok(Response::new(PutResponse { version: version(), durable: request.min_durable.max(1), existed, revision: 0 }))
     }
@@ -281,7 +277,8 @@ impl RingService for Service {
             phase: overlay.phase,
             uptime_seconds: 3600,
             slots_held: 1024,
-            slots_syncing: 2,
+            slots_syncing: *locked(&self.0.slots_syncing),
+            slots_changing: self.0.next_slots_changing(),
             keys: locked(&self.0.store).len() as u64,
             disk_bytes: 123_456_789,
             transfers: 1,
@@ -328,6 +325,46 @@ impl RingService for Service {
     async fn join(&self, request: Request<JoinRequest>) -> Answer<JoinResponse> {
         *locked(&self.0.joined_through) = request.into_inner().seeds;
         Ok(Response::new(JoinResponse { ring: Some(ring()) }))
+    }
+
+    async fn create_keyspace(&self, request: Request<CreateKeyspaceRequest>) -> Answer<CreateKeyspaceResponse> {
+        let CreateKeyspaceRequest { name, mode } = request.into_inner();
+        let mut keyspaces = locked(&self.0.keyspaces);
+        if keyspaces.iter().any(|keyspace| keyspace.name == name) {
+            return Err(refusal(Code::AlreadyExists, "KEYSPACE_EXISTS"));
+        }
+        let id = u32::try_from(keyspaces.len()).unwrap_or(u32::MAX) + 1;
+        let keyspace = Keyspace { name, id, mode };
+        keyspaces.push(keyspace.clone());
+        Ok(Response::new(CreateKeyspaceResponse { keyspace: Some(keyspace) }))
+    }
+
+    /// In pages of two.
+    async fn list_keyspaces(&self, request: Request<ListKeyspacesRequest>) -> Answer<ListKeyspacesResponse> {
+        let behind = request.into_inner().page_token;
+        let mut keyspaces = locked(&self.0.keyspaces).clone();
+        keyspaces.sort_by_key(|keyspace| keyspace.name.clone());
+        keyspaces.retain(|keyspace| keyspace.name.as_bytes() > behind.as_ref());
+        let more = keyspaces.len() > 2;
+        keyspaces.truncate(2);
+        let last = keyspaces.last().filter(|_| more).map(|last| Bytes::copy_from_slice(last.name.as_bytes()));
+        Ok(Response::new(ListKeyspacesResponse { keyspaces, next_page_token: last.unwrap_or_default() }))
+    }
+
+    async fn drop_keyspace(&self, request: Request<DropKeyspaceRequest>) -> Answer<DropKeyspaceResponse> {
+        let (name, mut keyspaces) = (request.into_inner().name, locked(&self.0.keyspaces));
+        let place = keyspaces.iter().position(|keyspace| keyspace.name == name);
+        let place = place.ok_or_else(|| refusal(Code::NotFound, "KEYSPACE_NOT_FOUND"))?;
+        Ok(Response::new(DropKeyspaceResponse { keyspace: Some(keyspaces.remove(place)) }))
+    }
+
+    async fn set_replicas(&self, request: Request<SetReplicasRequest>) -> Answer<SetReplicasResponse> {
+        let mut overlay = locked(&self.0.overlay);
+        let peers = u32::try_from(overlay.peers.len()).unwrap_or(u32::MAX);
+        let ring = overlay.ring.as_mut().ok_or_else(|| refusal(Code::Unavailable, "NOT_A_MEMBER"))?;
+        let previous = std::mem::replace(&mut ring.replicas, request.into_inner().replicas);
+        *locked(&self.0.slots_changing) = 3;
+        Ok(Response::new(SetReplicasResponse { previous, peers }))
     }
 
     type DepartStream = Messages<DepartResponse>;

@@ -46,7 +46,11 @@ impl Ran {
 pub(crate) fn command(peers: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dhtctl"));
     command.args(arguments).kill_on_drop(true);
-    command.env_remove("DHTCTL_OUTPUT").env_remove("DHTCTL_TIMEOUT").env("DHTCTL_PEER", peers);
+    command
+        .env_remove("DHTCTL_OUTPUT")
+        .env_remove("DHTCTL_TIMEOUT")
+        .env_remove("DHTCTL_KEYSPACE")
+        .env("DHTCTL_PEER", peers);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -10,10 +10,12 @@
 //! - [`overlay`]: the Chord ring: who is there, who follows whom, who should hold what.
 //! - [`replication`]: how slots are kept equal at the peers that should hold them.
 //! - [`view`]: who holds a slot's chain-mode data now, and by what right.
+//! - [`catalogue`]: what the ring agrees on after its founding: keyspaces, and k.
 //! - [`record`], [`hlc`]: what is stored, and what orders it.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod catalogue;
 pub mod hlc;
 pub mod overlay;
 pub mod record;

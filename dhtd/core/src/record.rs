@@ -15,6 +15,9 @@ use crate::{
 pub struct KeyspaceId(pub u32);
 
 impl KeyspaceId {
+    /// What the ring keeps for itself (`_system`): no client's request is about it.
+    pub const SYSTEM: Self = Self(0);
+
     /// The keyspace `default`.
     pub const DEFAULT: Self = Self(1);
 }
@@ -174,6 +177,12 @@ pub fn storage_key(mode: Mode, slot: Slot, at: &RecordKey) -> Bytes {
 pub fn slot_prefix(mode: Mode, slot: Slot) -> [u8; STORAGE_PREFIX] {
     let [a, b, c, d] = slot.0.to_be_bytes();
     [mode as u8, a, b, c, d]
+}
+
+/// What all storage keys of a keyspace in a (slot, mode) begin with, and no others do.
+#[must_use]
+pub fn keyspace_prefix(mode: Mode, slot: Slot, keyspace: KeyspaceId) -> Bytes {
+    storage_key(mode, slot, &RecordKey { keyspace, key: Bytes::new() })
 }
 
 /// Reads the slot, keyspace and key back from a storage key; `None` if it is none.

@@ -53,13 +53,13 @@ pub struct RunArgs {
     /// Start, but join only when `dhtctl join` says so.
     #[arg(long, env = "DHTD_IDLE")]
     pub idle: bool,
-    /// Copies of each key; chosen when a ring is founded [default: 3].
+    /// Copies of each key when a ring is founded; `dhtctl replicas set` changes it later [default: 3].
     #[arg(long, env = "DHTD_REPLICAS", value_name = "K")]
     pub replicas: Option<usize>,
     /// The circle has 2^B slots; chosen when a ring is founded [default: 10, good to about 100 peers].
     #[arg(long, env = "DHTD_SLOT_BITS", value_name = "B")]
     pub slot_bits: Option<u32>,
-    /// How keys are replicated; chosen when a ring is founded [default: eventual].
+    /// How the keys of keyspace `default` are replicated; chosen when a ring is founded [default: eventual].
     #[arg(long, env = "DHTD_MODE", value_enum)]
     pub mode: Option<ModeArg>,
     /// Places of this peer on the circle: more of them make its share more even.
@@ -101,7 +101,7 @@ pub struct DevArgs {
     /// Copies of each key [default: 3].
     #[arg(long, value_name = "K")]
     pub replicas: Option<usize>,
-    /// How keys are replicated [default: eventual].
+    /// How the keys of keyspace `default` are replicated [default: eventual].
     #[arg(long, value_enum)]
     pub mode: Option<ModeArg>,
     /// Places of each peer on the circle.

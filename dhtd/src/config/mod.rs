@@ -5,6 +5,7 @@ mod args;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dht_core::{
+    catalogue::MAX_REPLICAS,
     overlay::{MAX_NODES, Ring, Routing},
     record::Mode,
     ring::SlotBits,
@@ -86,7 +87,7 @@ pub enum ConfigError {
     #[error("--nodes must lie in 1..={MAX_NODES}, not {0}")]
     BadNodes(u32),
     /// k is out of range.
-    #[error("--replicas must lie in 1..=16, not {0}")]
+    #[error("--replicas must lie in 1..={MAX_REPLICAS}, not {0}")]
     BadReplicas(usize),
     /// b is out of range.
     #[error("--slot-bits: {0}")]
@@ -138,7 +139,7 @@ impl TryFrom<RunArgs> for Config {
         if args.suspect_after < args.heartbeat_every * 2 {
             return Err(ConfigError::ImpatientDetector);
         }
-        if let Some(k) = args.replicas.filter(|k| !(1..=16).contains(k)) {
+        if let Some(k) = args.replicas.filter(|k| !(1..=MAX_REPLICAS).contains(k)) {
             return Err(ConfigError::BadReplicas(k));
         }
         let slot_bits = args.slot_bits.map(SlotBits::new).transpose();

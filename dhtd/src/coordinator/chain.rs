@@ -45,6 +45,9 @@ impl Coordinator {
         let mut in_doubt = false;
         loop {
             let mut failure = OperationError::ViewUnknown { slot: slot.0 };
+            if !in_doubt {
+                self.check_keyspace(command.at.keyspace)?;
+            }
             if let Some(view) = self.view(chains, slot).await {
                 let replicas = u32::try_from(view.chain.len()).unwrap_or(u32::MAX);
                 let attempt = match view.head() {
@@ -84,6 +87,7 @@ impl Coordinator {
         let me = self.me();
         loop {
             let mut failure = OperationError::ViewUnknown { slot: slot.0 };
+            self.check_keyspace(at.keyspace)?;
             if let Some(view) = self.view(chains, slot).await {
                 if view.has(me)
                     && let Attempt::Done(record) = self.read_at(chains, me, slot, &at).await
@@ -117,6 +121,7 @@ impl Coordinator {
             Ok::<_, Malformed>((epoch, wire::decode_command(call.command.unwrap_or_default())?))
         };
         let checked = decoded().map_err(OperationError::from).and_then(|(epoch, command)| {
+            self.check_keyspace(command.at.keyspace)?;
             let chains = self.chains()?.clone();
             Ok((chains, self.shards()?.slot_of(&command.at.key), epoch, command))
         });
@@ -139,6 +144,7 @@ impl Coordinator {
     /// Reads for another peer, as a member of the slot's chain.
     pub async fn read_chain_for_peer(&self, call: v1::ChainReadCall, reply: impl FnOnce(Reply) + Send + 'static) {
         let checked = Self::key_in(call.keyspace, call.key).and_then(|at| {
+            self.check_keyspace(at.keyspace)?;
             let slot = self.shards()?.slot_of(&at.key);
             Ok((self.chains()?.clone(), slot, at))
         });

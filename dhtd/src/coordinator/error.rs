@@ -1,6 +1,6 @@
 //! Why an operation was not carried out.
 
-use dht_core::replication::chain::Refusal;
+use dht_core::{catalogue::CatalogueError, replication::chain::Refusal};
 use dhtd_proto::v1;
 use thiserror::Error;
 
@@ -23,6 +23,9 @@ pub enum OperationError {
         /// What is allowed.
         limit: usize,
     },
+    /// What the catalogue has, or would not have; nothing has changed.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
     /// There is no such key.
     #[error("no such key")]
     KeyNotFound,
@@ -128,6 +131,7 @@ impl From<ShardError> for OperationError {
     fn from(error: ShardError) -> Self {
         match error {
             ShardError::Engine(error) => Self::Engine(error),
+            ShardError::Dropped => CatalogueError::Dropped.into(),
             ShardError::Stopping => Self::Stopping,
         }
     }

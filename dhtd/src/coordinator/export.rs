@@ -1,12 +1,12 @@
 //! Export: every key of the ring.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use dht_core::{
     overlay::Peer,
-    record::{Mode, RecordKey},
+    record::{KeyspaceId, Mode, RecordKey},
     replication::chain::Record,
-    ring::Slot,
+    ring::{PeerId, Slot},
 };
 use dhtd_proto::v1;
 use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
@@ -21,11 +21,16 @@ use crate::{
 pub(crate) type Page = v1::ScanSlotsResponse;
 
 impl Coordinator {
-    /// Streams the keys of all slots, each slot from one of its replicas. Ends early if the receiver is dropped.
+    /// Streams the keys of a keyspace, each slot from one of its replicas. Ends early if the receiver is dropped.
     ///
     /// # Errors
     /// If a slot has no replica that can be read in time; what was streamed until then is right.
-    pub async fn export(&self, items: mpsc::Sender<v1::ExportResponse>) -> Result<(), OperationError> {
+    pub async fn export(
+        &self,
+        keyspace: KeyspaceId,
+        mode: Mode,
+        items: mpsc::Sender<v1::ExportResponse>,
+    ) -> Result<(), OperationError> {
         let bits = self.0.shared.routes.load().slot_bits().ok_or(OperationError::NotAMember)?;
         let mut left: Vec<Slot> = bits.iter().collect();
         let total = left.len();
@@ -35,9 +40,9 @@ impl Coordinator {
                 break;
             }
             let before = left.len();
-            for (_, (peer, slots)) in self.plan(&left, attempt).await {
+            for (_, (peer, slots)) in self.plan(mode, &left, attempt).await {
                 let (pages, receiver) = mpsc::channel(8);
-                let scan = self.scan(&peer, slots, pages);
+                let scan = self.scan(&peer, Part { keyspace, mode, slots }, pages);
                 let progress = Progress { done: total - left.len(), total };
                 let (done, _) = tokio::join!(collect(receiver, progress, &items), scan);
                 left.retain(|slot| !done.contains(slot));
@@ -60,16 +65,18 @@ impl Coordinator {
     /// Reads slots as this peer holds them.
     ///
     /// # Errors
-    /// If this peer holds no data yet.
-    pub async fn scan_here(&self, slots: Vec<Slot>, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
-        if self.mode()? == Mode::Chain {
-            return self.scan_chains_here(slots, pages).await;
+    /// If this peer holds no data yet, or the keyspace was dropped.
+    pub async fn scan_here(&self, part: Part, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
+        let Part { keyspace, mode, slots } = part;
+        self.check_keyspace(keyspace)?;
+        if mode == Mode::Chain {
+            return self.scan_chains_here(keyspace, slots, pages).await;
         }
         let (this, shards) = (self.clone(), self.shards()?.clone());
         let scan = spawn_blocking(move || {
             for slot in slots {
                 // The flag is read first: what is synced afterwards was so when the records were read.
-                scan_slot(&shards, slot, this.synced(slot), &pages)?;
+                scan_slot(&shards, keyspace, slot, this.synced(slot), &pages)?;
             }
             Ok(())
         });
@@ -77,11 +84,16 @@ impl Coordinator {
     }
 
     /// Reads those slots of which this peer is the head: it is the first to know what is committed.
-    async fn scan_chains_here(&self, slots: Vec<Slot>, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
+    async fn scan_chains_here(
+        &self,
+        keyspace: KeyspaceId,
+        slots: Vec<Slot>,
+        pages: mpsc::Sender<Page>,
+    ) -> Result<(), OperationError> {
         let chains = self.chains()?;
         for slot in slots {
             // Of a slot that is not served here no page comes: somebody else is asked.
-            let Ok(mut parts) = chains.scan(slot).await else { continue };
+            let Ok(mut parts) = chains.scan(slot, keyspace).await else { continue };
             while let Some(TablePart { records, done, .. }) = parts.recv().await {
                 let items: Vec<v1::KeyValue> = records.into_iter().map(item).collect();
                 let mut chunks: Vec<Vec<v1::KeyValue>> = items.chunks(PAGE_ITEMS).map(<[_]>::to_vec).collect();
@@ -98,16 +110,18 @@ impl Coordinator {
         Ok(())
     }
 
-    async fn scan(&self, peer: &Peer, slots: Vec<Slot>, pages: mpsc::Sender<Page>) {
+    async fn scan(&self, peer: &Peer, part: Part, pages: mpsc::Sender<Page>) {
         if peer.id == self.me() {
-            drop(self.scan_here(slots, pages).await);
+            drop(self.scan_here(part, pages).await);
             return;
         }
         let Some(channel) = self.0.shared.channels.get(&peer.address) else { return };
         let mut client =
             v1::peer_service_client::PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
         let ring_id = wire::ring_id_bytes(self.0.shared.routes.load().ring.as_ref());
-        let request = v1::ScanSlotsRequest { ring_id, slots: slots.iter().map(|slot| slot.0).collect() };
+        let Part { keyspace, mode, slots } = part;
+        let slots = slots.iter().map(|slot| slot.0).collect();
+        let request = v1::ScanSlotsRequest { ring_id, slots, keyspace: keyspace.0, mode: wire::mode(mode).into() };
         let Ok(response) = client.scan_slots(request).await else { return };
         let mut stream = response.into_inner();
         while let Ok(Some(page)) = stream.message().await {
@@ -118,10 +132,12 @@ impl Coordinator {
     }
 
     /// Which peer is asked for which slots: this one where it can answer, else any other replica.
-    async fn plan(&self, slots: &[Slot], attempt: usize) -> BTreeMap<dht_core::ring::PeerId, (Peer, Vec<Slot>)> {
+    async fn plan(&self, mode: Mode, slots: &[Slot], attempt: usize) -> BTreeMap<PeerId, (Peer, Vec<Slot>)> {
         let mut plan: BTreeMap<_, (Peer, Vec<Slot>)> = BTreeMap::new();
         let me = self.me();
-        if let Ok(chains) = self.chains() {
+        if mode == Mode::Chain
+            && let Ok(chains) = self.chains()
+        {
             for slot in slots {
                 let head = self.head(chains, *slot, attempt > 0).await;
                 if let Some(peer) = head.and_then(|head| self.0.shared.routes.load().peer(head).cloned()) {
@@ -142,6 +158,16 @@ impl Coordinator {
         }
         plan
     }
+}
+
+/// What is read of one peer.
+pub struct Part {
+    /// Of which keyspace.
+    pub keyspace: KeyspaceId,
+    /// How that is replicated.
+    pub mode: Mode,
+    /// Which slots.
+    pub slots: Vec<Slot>,
 }
 
 /// How many slots were sent whole, of how many.
@@ -194,9 +220,15 @@ fn item((at, record): (RecordKey, Record)) -> v1::KeyValue {
     v1::KeyValue { key: at.key, value, version: None, revision: record.revision, counter }
 }
 
-fn scan_slot(shards: &Arc<Shards>, slot: Slot, synced: bool, pages: &mpsc::Sender<Page>) -> Result<(), OperationError> {
+fn scan_slot(
+    shards: &Shards,
+    keyspace: KeyspaceId,
+    slot: Slot,
+    synced: bool,
+    pages: &mpsc::Sender<Page>,
+) -> Result<(), OperationError> {
     let (mut items, mut bytes) = (Vec::new(), 0);
-    for entry in shards.scan(slot) {
+    for entry in shards.scan_keyspace(slot, keyspace) {
         let (at, record) = entry?;
         let Some(value) = record.value().cloned() else { continue };
         bytes += at.key.len() + value.len();

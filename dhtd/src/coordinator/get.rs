@@ -36,13 +36,12 @@ pub struct Held {
 }
 
 impl Coordinator {
-    /// Reads a key.
+    /// Reads a key of a keyspace of this mode.
     ///
     /// # Errors
     /// [`OperationError::KeyNotFound`] if there is none; see [`OperationError`] for the rest.
-    pub async fn get(&self, key: Bytes) -> Result<Read, OperationError> {
-        let at = Self::key(key)?;
-        if self.mode()? == Mode::Chain {
+    pub async fn get(&self, mode: Mode, at: RecordKey) -> Result<Read, OperationError> {
+        if mode == Mode::Chain {
             return match self.read_chain(at).await? {
                 Some(chain::Record { revision, value }) => {
                     let (value, counter) = shown(value);

@@ -3,6 +3,7 @@
 //! Any peer coordinates any operation. A write is carried out by one replica, which gives it its version, and pushed
 //! from there to the others; a read is answered by any replica that is synced, or by the newest that the others hold.
 
+mod catalogue;
 mod chain;
 mod commit;
 mod error;
@@ -13,14 +14,14 @@ mod write;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
-    record::{KeyspaceId, Mode, Record, RecordKey, Version},
+    record::{KeyspaceId, Record, RecordKey, Version},
     ring::{PeerId, Slot},
 };
 
@@ -77,6 +78,8 @@ struct Inner {
     limits: Limits,
     located: Mutex<HashMap<Slot, Located>>,
     queues: Queues,
+    /// Another peer is being asked for its catalogue.
+    asking: AtomicBool,
 }
 
 /// A home group that was looked up.
@@ -89,7 +92,8 @@ impl Coordinator {
     /// A coordinator over what the peer's loops share.
     #[must_use]
     pub fn new(shared: Arc<Shared>, control: Handle, limits: Limits) -> Self {
-        Self(Arc::new(Inner { shared, control, limits, located: Mutex::default(), queues: Queues::default() }))
+        let (located, queues, asking) = Default::default();
+        Self(Arc::new(Inner { shared, control, limits, located, queues, asking }))
     }
 
     /// Takes in records of another replica; they are on disk on return.
@@ -108,13 +112,9 @@ impl Coordinator {
     /// See [`OperationError`].
     pub fn read_for_peer(&self, keyspace: u32, key: Bytes) -> Result<(RecordKey, Held), OperationError> {
         let at = Self::key_in(keyspace, key)?;
+        self.check_keyspace(at.keyspace)?;
         let held = self.read_here(&at)?;
         Ok((at, held))
-    }
-
-    /// How the keyspace is replicated.
-    fn mode(&self) -> Result<Mode, OperationError> {
-        self.0.shared.routes.load().ring.map(|ring| ring.mode).ok_or(OperationError::NotAMember)
     }
 
     fn shards(&self) -> Result<&Arc<Shards>, OperationError> {
@@ -130,14 +130,6 @@ impl Coordinator {
 
     fn me(&self) -> PeerId {
         self.0.shared.routes.load().me.id
-    }
-
-    /// Checks a client's key.
-    ///
-    /// # Errors
-    /// If it is empty or too long.
-    pub fn key(key: Bytes) -> Result<RecordKey, OperationError> {
-        Self::key_in(KeyspaceId::DEFAULT.0, key)
     }
 
     fn key_in(keyspace: u32, key: Bytes) -> Result<RecordKey, OperationError> {

@@ -21,19 +21,19 @@ use crate::{
 };
 
 impl Coordinator {
-    /// Carries out a client's command; answered when `min_durable` replicas have it on disk (0 means 1). Eventual mode
+    /// Carries out a client's command in a keyspace of this mode; answered when `min_durable` replicas have it on disk (0 means 1). Eventual mode
     /// knows plain puts and deletes.
     ///
     /// # Errors
     /// See [`OperationError`].
-    pub async fn execute(&self, command: Command, min_durable: u32) -> Result<Executed, OperationError> {
+    pub async fn execute(&self, mode: Mode, command: Command, min_durable: u32) -> Result<Executed, OperationError> {
         let limit = self.0.limits.value_bytes;
         if let Action::Put(value) = &command.action
             && value.len() > limit
         {
             return Err(OperationError::ValueTooLarge { bytes: value.len(), limit });
         }
-        if self.mode()? == Mode::Chain {
+        if mode == Mode::Chain {
             return self.execute_in_chain(command, min_durable).await;
         }
         let content = match (command.action, command.condition) {

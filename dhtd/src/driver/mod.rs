@@ -7,11 +7,13 @@
 //! [`Shared`] is what they and the data path have in common. Control and data are apart: the control loop publishes an
 //! immutable picture of the ring, and the data path reads it without waiting for anybody.
 
+pub mod catalogue;
 pub mod chains;
 pub mod clock;
 pub mod control;
 mod membership;
 pub mod shards;
+mod sweep;
 mod transfer;
 
 use std::sync::{Arc, OnceLock};
@@ -28,16 +30,19 @@ use crate::{
 
 pub use control::{Control, Handle};
 pub use membership::{Membership, RingFile};
+pub use sweep::sweep;
 
 /// What the loops and the data path of one peer share.
 pub struct Shared {
     /// The newest picture of the ring.
     pub routes: Arc<ArcSwap<Routes>>,
+    /// The newest catalogue that this peer knows.
+    pub catalogue: catalogue::Known,
     /// What the data is kept in, to be asked how it is.
     pub store: Arc<dyn Engine>,
     /// The data; unset until the peer knows its ring.
     pub shards: OnceLock<Arc<Shards>>,
-    /// The chains; unset until the peer knows its ring, and in a ring without any.
+    /// The chains; unset until the peer knows its ring.
     pub chains: OnceLock<Arc<Chains>>,
     /// One-way messages to other peers.
     pub exchange: Exchange,
@@ -54,13 +59,14 @@ pub struct Shared {
 impl Shared {
     /// What a peer that is in no ring yet has; `trouble` hears of peers that can't be reached.
     #[must_use]
-    pub fn new(me: Peer, trouble: mpsc::Sender<Trouble>, store: Arc<dyn Engine>) -> Self {
+    pub fn new(me: Peer, trouble: mpsc::Sender<Trouble>, store: Arc<dyn Engine>, catalogue: catalogue::Known) -> Self {
         let routes = Arc::new(ArcSwap::from_pointee(Routes::outside(me)));
         let channels = Arc::new(Channels::default());
         Self {
-            exchange: Exchange::new(channels.clone(), routes.clone(), trouble.clone()),
-            replicate: Exchange::new(Arc::default(), routes.clone(), trouble),
+            exchange: Exchange::new(channels.clone(), routes.clone(), catalogue.shared(), trouble.clone()),
+            replicate: Exchange::new(Arc::default(), routes.clone(), catalogue.shared(), trouble),
             calls: Calls::new(channels.clone(), routes.clone()),
+            catalogue,
             store,
             shards: OnceLock::new(),
             chains: OnceLock::new(),

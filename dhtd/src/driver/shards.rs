@@ -14,10 +14,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dht_core::{
+    catalogue::Catalogue,
     hlc::Timestamp,
-    record::{Mode, Record, RecordKey, parse_storage_key, slot_prefix, storage_key},
+    record::{KeyspaceId, Mode, Record, RecordKey, keyspace_prefix, parse_storage_key, slot_prefix, storage_key},
     replication::digest::SlotDigest,
     ring::{Id, PeerId, Slot, SlotBits},
 };
@@ -47,6 +49,9 @@ pub enum ShardError {
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The keyspace was dropped.
+    #[error("the keyspace was dropped")]
+    Dropped,
     /// The peer is stopping.
     #[error("the peer is stopping")]
     Stopping,
@@ -71,11 +76,18 @@ impl Shards {
         slot.0 as usize % Self::COUNT
     }
 
-    /// Opens the data of a peer: reads all of it once, to know its digests.
+    /// Opens the data of a peer: reads all of it once, to know its digests. Nothing is taken in for a keyspace that was
+    /// dropped according to the catalogue.
     ///
     /// # Errors
     /// If the engine can't be read or holds something that is no record.
-    pub fn open(engine: Arc<dyn Engine>, syncer: Syncer, bits: SlotBits, me: PeerId) -> Result<Self, EngineError> {
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        syncer: Syncer,
+        catalogue: Arc<ArcSwap<Catalogue>>,
+        bits: SlotBits,
+        me: PeerId,
+    ) -> Result<Self, EngineError> {
         let table = Arc::new(SlotTable::new(bits));
         for entry in engine.scan(Table::Records, &[Mode::Eventual as u8], None) {
             let (key, value) = entry?;
@@ -91,7 +103,7 @@ impl Shards {
         let mut jobs = Vec::with_capacity(Self::COUNT);
         for shard in 0..Self::COUNT {
             let (sender, receiver) = mpsc::channel(QUEUE);
-            let worker = Worker::new(engine.clone(), table.clone(), me);
+            let worker = Worker::new(engine.clone(), table.clone(), catalogue.clone(), me);
             let name = format!("shard-{shard}");
             thread::Builder::new()
                 .name(name)
@@ -118,11 +130,11 @@ impl Shards {
     /// after a [`Shards::ticket`]. The results are in the order of the writes.
     ///
     /// # Errors
-    /// If the engine refuses all or the peer is stopping. A result is an error if the engine refuses that one.
+    /// If the engine refuses all or the peer is stopping. A result is an error if that one is refused.
     pub async fn write(
         &self,
         writes: Vec<(Slot, RecordKey, Change)>,
-    ) -> Result<Vec<Result<Written, EngineError>>, ShardError> {
+    ) -> Result<Vec<Result<Written, ShardError>>, ShardError> {
         let Some((slot, ..)) = writes.first() else { return Ok(Vec::new()) };
         let (reply, answer) = oneshot::channel();
         self.hand_over(*slot, Job::Write { writes, reply }).await?;
@@ -171,6 +183,17 @@ impl Shards {
         Ok(answer.await.map_err(|_| ShardError::Stopping)??)
     }
 
+    /// Deletes some of the slot's records whose keyspace was dropped according to this catalogue. Returns whether there may
+    /// be more.
+    ///
+    /// # Errors
+    /// If the engine refuses or the peer is stopping; nothing is changed then.
+    pub async fn sweep(&self, slot: Slot, catalogue: Arc<Catalogue>) -> Result<bool, ShardError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(slot, Job::Sweep { slot, catalogue, reply }).await?;
+        Ok(answer.await.map_err(|_| ShardError::Stopping)??)
+    }
+
     /// What is stored under a key, tombstones included.
     ///
     /// # Errors
@@ -184,6 +207,19 @@ impl Shards {
     /// All records of a slot, tombstones included, as of now.
     pub fn scan(&self, slot: Slot) -> impl Iterator<Item = Result<(RecordKey, Record), EngineError>> {
         let prefix = slot_prefix(Mode::Eventual, slot);
+        self.engine.scan(Table::Records, &prefix, None).map(|entry| {
+            let (key, value) = entry?;
+            decode(&key, &value)
+        })
+    }
+
+    /// The records of a slot that belong to a keyspace, tombstones included, as of now.
+    pub fn scan_keyspace(
+        &self,
+        slot: Slot,
+        keyspace: KeyspaceId,
+    ) -> impl Iterator<Item = Result<(RecordKey, Record), EngineError>> {
+        let prefix = keyspace_prefix(Mode::Eventual, slot, keyspace);
         self.engine.scan(Table::Records, &prefix, None).map(|entry| {
             let (key, value) = entry?;
             decode(&key, &value)
@@ -254,99 +290,5 @@ const HORIZON: &[u8] = b"horizon";
 const QUEUE: usize = 4096;
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use dht_core::{
-        record::{Content, KeyspaceId},
-        replication::eventual::Digests,
-    };
-
-    use super::*;
-    use crate::storage::{FsyncPolicy, MemoryEngine};
-
-    pub(super) fn shards(engine: &Arc<dyn Engine>, me: u8) -> Shards {
-        let syncer = Syncer::start(engine.clone(), FsyncPolicy::Always).expect("a thread can be started");
-        Shards::open(engine.clone(), syncer, SlotBits::DEFAULT, PeerId::new([me; 16])).expect("it was written here")
-    }
-
-    pub(super) fn memory() -> Arc<dyn Engine> {
-        Arc::new(MemoryEngine::new())
-    }
-
-    fn at(key: &'static str) -> RecordKey {
-        RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(key.as_bytes()) }
-    }
-
-    fn value(value: &'static str) -> Content {
-        Content::Value(Bytes::from_static(value.as_bytes()))
-    }
-
-    async fn write(shards: &Shards, key: &'static str, change: Change) -> Written {
-        let at = at(key);
-        let written = shards.write(vec![(shards.slot_of(&at.key), at, change)]).await.expect("it is open");
-        written.into_iter().next().expect("one for each write").expect("it takes writes")
-    }
-
-    #[tokio::test]
-    async fn a_write_is_read_back_and_a_later_one_replaces_it() {
-        let shards = shards(&memory(), 1);
-        let first = write(&shards, "k", value("1")).await;
-        let second = write(&shards, "k", value("2")).await;
-        assert!(!first.existed && second.existed && second.record.version > first.record.version);
-        assert_eq!(shards.read(&at("k")).unwrap(), Some(second.record));
-    }
-
-    #[tokio::test]
-    async fn replicas_that_merge_each_others_records_in_any_order_have_equal_digests() {
-        let (one, two) = (shards(&memory(), 1), shards(&memory(), 2));
-        let a = write(&one, "k", value("a")).await.record;
-        let b = write(&two, "k", Content::Tombstone).await.record;
-        one.merge(vec![(at("k"), b.clone())]).await.unwrap();
-        two.merge(vec![(at("k"), a.clone()), (at("k"), b)]).await.unwrap();
-        let slot = one.slot_of(b"k");
-        assert!(one.table().digest(slot).same(&two.table().digest(slot)));
-        assert_eq!(one.read(&at("k")).unwrap(), two.read(&at("k")).unwrap());
-    }
-
-    #[tokio::test]
-    async fn digests_are_the_same_after_the_store_is_opened_again() {
-        let engine = memory();
-        let before = shards(&engine, 1);
-        write(&before, "k", value("1")).await;
-        write(&before, "k", value("2")).await;
-        let slot = before.slot_of(b"k");
-        assert_eq!(shards(&engine, 1).table().digest(slot), before.table().digest(slot));
-    }
-
-    #[tokio::test]
-    async fn deletions_before_the_horizon_are_forgotten_for_good() {
-        let engine = memory();
-        let before = shards(&engine, 1);
-        let value = write(&before, "kept", value("v")).await.record;
-        let deletion = write(&before, "gone", Content::Tombstone).await.record;
-        let (slot, horizon) = (before.slot_of(b"gone"), deletion.version.time.later_by(Duration::from_millis(1)));
-        before.reclaim(slot, deletion.version.time).await.unwrap();
-        assert_eq!(before.read(&at("gone")).unwrap(), Some(deletion.clone()), "it is not before its own time");
-        before.reclaim(slot, horizon).await.unwrap();
-        for shards in [before, shards(&engine, 1)] {
-            shards.merge(vec![(at("gone"), deletion.clone())]).await.unwrap();
-            assert_eq!(shards.read(&at("gone")).unwrap(), None);
-            assert_eq!(shards.table().digest(slot).records, 0);
-            assert_eq!(shards.table().horizon(slot), horizon);
-            assert_eq!(shards.read(&at("kept")).unwrap(), Some(value.clone()));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_slot_is_dropped_only_as_it_was_compared() {
-        let shards = shards(&memory(), 1);
-        write(&shards, "k", value("1")).await;
-        let slot = shards.slot_of(b"k");
-        assert!(!shards.drop_slot(slot, SlotDigest::default()).await.unwrap());
-        assert!(shards.drop_slot(slot, shards.table().digest(slot)).await.unwrap());
-        assert_eq!(shards.read(&at("k")).unwrap(), None);
-        assert!(shards.table().digest(slot).is_empty());
-    }
-}
+#[path = "shards/tests.rs"]
+mod tests;

@@ -1,7 +1,9 @@
 //! `KvService`.
 
-use bytes::Bytes;
-use dht_core::replication::chain::{Action, Command, Condition};
+use dht_core::{
+    record::RecordKey,
+    replication::chain::{Action, Command, Condition},
+};
 use dhtd_proto::v1::{
     self, CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, ExportRequest, ExportResponse,
     GetRequest, GetResponse, IncrementRequest, IncrementResponse, PutRequest, PutResponse,
@@ -24,24 +26,27 @@ type Items = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ExportResp
 #[tonic::async_trait]
 impl KvService for KvApi {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let PutRequest { key, value, min_durable, if_revision, request } = request.into_inner();
-        let command = command(key, if_revision.map(at_revision), Action::Put(value), request)?;
-        let Executed { stamp, durable, existed, .. } = self.0.execute(command, min_durable).await?;
+        let PutRequest { key, value, min_durable, if_revision, request, keyspace } = request.into_inner();
+        let (mode, at) = self.0.place(&keyspace, key).await?;
+        let command = command(at, if_revision.map(at_revision), Action::Put(value), request)?;
+        let Executed { stamp, durable, existed, .. } = self.0.execute(mode, command, min_durable).await?;
         let (version, revision) = shown(stamp);
         Ok(Response::new(PutResponse { version, durable, existed, revision }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let GetRequest { key } = request.into_inner();
-        let read = self.0.get(key).await?;
+        let GetRequest { key, keyspace } = request.into_inner();
+        let (mode, at) = self.0.place(&keyspace, key).await?;
+        let read = self.0.get(mode, at).await?;
         let (version, revision) = shown(read.stamp);
         Ok(Response::new(GetResponse { version, value: read.value, revision, counter: read.counter }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let DeleteRequest { key, min_durable, if_revision, request } = request.into_inner();
-        let command = command(key, if_revision.map(at_revision), Action::Delete, request)?;
-        let Executed { stamp, durable, existed, .. } = self.0.execute(command, min_durable).await?;
+        let DeleteRequest { key, min_durable, if_revision, request, keyspace } = request.into_inner();
+        let (mode, at) = self.0.place(&keyspace, key).await?;
+        let command = command(at, if_revision.map(at_revision), Action::Delete, request)?;
+        let Executed { stamp, durable, existed, .. } = self.0.execute(mode, command, min_durable).await?;
         let (version, revision) = shown(stamp);
         Ok(Response::new(DeleteResponse { version, durable, existed, revision }))
     }
@@ -50,29 +55,32 @@ impl KvService for KvApi {
         &self,
         request: Request<CompareAndSetRequest>,
     ) -> Result<Response<CompareAndSetResponse>, Status> {
-        let CompareAndSetRequest { key, expected, value, request } = request.into_inner();
+        let CompareAndSetRequest { key, expected, value, request, keyspace } = request.into_inner();
+        let (mode, at) = self.0.place(&keyspace, key).await?;
         let condition = expected.map_or(Condition::Absent, Condition::Value);
-        let command = command(key, Some(condition), Action::Put(value), request)?;
-        let Executed { stamp, durable, .. } = self.0.execute(command, 1).await?;
+        let command = command(at, Some(condition), Action::Put(value), request)?;
+        let Executed { stamp, durable, .. } = self.0.execute(mode, command, 1).await?;
         Ok(Response::new(CompareAndSetResponse { revision: shown(stamp).1, durable }))
     }
 
     async fn increment(&self, request: Request<IncrementRequest>) -> Result<Response<IncrementResponse>, Status> {
-        let IncrementRequest { key, by, request } = request.into_inner();
-        let command = command(key, None, Action::Add(by), request)?;
-        let Executed { stamp, durable, total, .. } = self.0.execute(command, 1).await?;
+        let IncrementRequest { key, by, request, keyspace } = request.into_inner();
+        let (mode, at) = self.0.place(&keyspace, key).await?;
+        let command = command(at, None, Action::Add(by), request)?;
+        let Executed { stamp, durable, total, .. } = self.0.execute(mode, command, 1).await?;
         let total = total.unwrap_or_default(); // An increment that was carried out has one.
         Ok(Response::new(IncrementResponse { total, revision: shown(stamp).1, durable }))
     }
 
     type ExportStream = Items;
 
-    async fn export(&self, _: Request<ExportRequest>) -> Result<Response<Items>, Status> {
+    async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Items>, Status> {
+        let (keyspace, mode) = self.0.keyspace(&request.into_inner().keyspace).await?;
         let (items, receiver) = mpsc::channel(8);
         let (end, ended) = mpsc::channel(1);
         let coordinator = self.0.clone();
         tokio::spawn(async move {
-            if let Err(error) = coordinator.export(items).await {
+            if let Err(error) = coordinator.export(keyspace, mode, items).await {
                 let _ = end.send(Err(Status::from(error))).await;
             }
         });
@@ -82,13 +90,13 @@ impl KvService for KvApi {
 }
 
 fn command(
-    key: Bytes,
+    at: RecordKey,
     condition: Option<Condition>,
     action: Action,
     request: Option<v1::RequestId>,
 ) -> Result<Command, Status> {
     let request = request.map(wire::chain::decode_request).transpose()?;
-    Ok(Command { at: Coordinator::key(key)?, condition, action, request })
+    Ok(Command { at, condition, action, request })
 }
 
 /// What has no value has never been written.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dht_core::{overlay::Body, replication::chain::Snapshot, ring::Slot};
+use dht_core::{overlay::Body, record::KeyspaceId, replication::chain::Snapshot, ring::Slot};
 use dhtd_proto::{
     PROTOCOL_VERSION,
     v1::{
@@ -20,7 +20,10 @@ use super::{
     status::{refused, stopping},
 };
 use crate::{
-    coordinator::{Coordinator, Done, OperationError, WriteOutcome, export::Page},
+    coordinator::{
+        Coordinator, Done, OperationError, WriteOutcome,
+        export::{Page, Part},
+    },
     driver::{Handle, Shared, control::Command},
     wire::{self, Malformed, PeerBody},
 };
@@ -96,12 +99,16 @@ impl PeerService for PeerApi {
     type ScanSlotsStream = Pages;
 
     async fn scan_slots(&self, request: Request<ScanSlotsRequest>) -> Result<Response<Pages>, Status> {
-        let ScanSlotsRequest { ring_id, slots } = request.into_inner();
+        let request = request.into_inner();
+        let mode = wire::decode_mode(request.mode())?;
+        let ScanSlotsRequest { ring_id, slots, keyspace, .. } = request;
         check_ring(&self.shared, &ring_id)?;
         let (pages, receiver) = mpsc::channel::<Page>(4);
         let coordinator = self.coordinator.clone();
         tokio::spawn(async move {
-            if let Err(error) = coordinator.scan_here(slots.into_iter().map(Slot).collect(), pages).await {
+            let slots = slots.into_iter().map(Slot).collect();
+            let part = Part { keyspace: KeyspaceId(keyspace), mode, slots };
+            if let Err(error) = coordinator.scan_here(part, pages).await {
                 tracing::warn!(%error, "cannot read slots for another peer");
             }
         });
@@ -132,6 +139,7 @@ impl PeerApi {
         }
         let stranger = wire::ring_id(&request.ring_id)?.is_none();
         check_ring(&self.shared, &request.ring_id)?;
+        self.coordinator.heard_of_catalogue(&sender, request.catalogue_revision);
         for message in request.messages {
             let body = wire::decode(&sender, message)?;
             // Who is in no ring may ask for the way in, and whether somebody is there.
@@ -199,6 +207,14 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
             Some(Call::ChainRead(call)) => {
                 let replies = replies.clone();
                 coordinator.read_chain_for_peer(call, move |answer| reply(&replies, tag, answer)).await;
+            }
+            Some(Call::Catalogue(call)) => {
+                let (coordinator, replies) = (coordinator.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let answer = coordinator.catalogue_for_peer(call).await;
+                    let answer = answer.map_or_else(|error| Reply::Failure(error.into()), Reply::Catalogue);
+                    reply(&replies, tag, answer);
+                });
             }
             Some(Call::View(call)) => {
                 let view = coordinator.view_for_peer(Slot(call.slot));

@@ -1,19 +1,26 @@
 //! `RingService`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use dht_core::{
-    overlay::{self, Health, Lookup, Node, Peer, Phase},
-    replication::{digest::SlotDigest, eventual::Digests},
+    catalogue::{Catalogue, MAX_KEYSPACES},
+    overlay::{self, Health, Lookup, Node, Peer, Phase, Routes},
+    replication::eventual::Digests,
     ring::{Id, PeerId},
+    view::View,
 };
 use dhtd_proto::v1::{
-    self, DepartRequest, DepartResponse, JoinRequest, JoinResponse, LookupRequest, LookupResponse, OverlayRequest,
-    OverlayResponse, PeerPhase, StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, lookup_request::Target,
-    ring_service_server::RingService,
+    self, CreateKeyspaceRequest, CreateKeyspaceResponse, DepartRequest, DepartResponse, DropKeyspaceRequest,
+    DropKeyspaceResponse, JoinRequest, JoinResponse, ListKeyspacesRequest, ListKeyspacesResponse, LookupRequest,
+    LookupResponse, OverlayRequest, OverlayResponse, PeerPhase, SetReplicasRequest, SetReplicasResponse, StatusRequest,
+    StatusResponse, VerifyRequest, VerifyResponse, lookup_request::Target, ring_service_server::RingService,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
@@ -83,18 +90,66 @@ impl RingService for RingApi {
         Ok(Response::new(JoinResponse { ring: Some(wire::public_ring(&ring)) }))
     }
 
+    async fn create_keyspace(
+        &self,
+        request: Request<CreateKeyspaceRequest>,
+    ) -> Result<Response<CreateKeyspaceResponse>, Status> {
+        let request = request.into_inner();
+        let mode = wire::decode_mode(request.mode()).map_err(|_| status::invalid("mode", "name a mode"))?;
+        let keyspace = self.coordinator.change_catalogue(move |it| it.create(&request.name, mode)).await?;
+        Ok(Response::new(CreateKeyspaceResponse { keyspace: Some(wire::keyspace(&keyspace)) }))
+    }
+
+    async fn drop_keyspace(
+        &self,
+        request: Request<DropKeyspaceRequest>,
+    ) -> Result<Response<DropKeyspaceResponse>, Status> {
+        let name = request.into_inner().name;
+        let keyspace = self.coordinator.change_catalogue(move |it| it.remove(&name)).await?;
+        Ok(Response::new(DropKeyspaceResponse { keyspace: Some(wire::keyspace(&keyspace)) }))
+    }
+
+    async fn set_replicas(
+        &self,
+        request: Request<SetReplicasRequest>,
+    ) -> Result<Response<SetReplicasResponse>, Status> {
+        let replicas = usize::try_from(request.into_inner().replicas).unwrap_or(usize::MAX);
+        let previous = self.coordinator.change_catalogue(move |it| it.set_replicas(replicas)).await?;
+        let peers = count(staying(&self.shared.routes.load()));
+        Ok(Response::new(SetReplicasResponse { previous: count(previous), peers }))
+    }
+
+    async fn list_keyspaces(
+        &self,
+        request: Request<ListKeyspacesRequest>,
+    ) -> Result<Response<ListKeyspacesResponse>, Status> {
+        // If the record can't be read soon, the copy has to do.
+        drop(timeout(REFRESH_TIME, self.coordinator.refresh_catalogue()).await);
+        Ok(Response::new(page_of(&self.shared.catalogue.newest(), &request.into_inner())))
+    }
+
     type DepartStream = Departure;
 
     async fn depart(&self, _: Request<DepartRequest>) -> Result<Response<Departure>, Status> {
         let (reply, answer) = oneshot::channel();
         self.control.send(Command::Depart(reply)).await;
         let progress = answer.await.map_err(|_| status::stopping())??;
-        let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
         let progress = ReceiverStream::new(progress).map(move |step| {
             Ok(DepartResponse { slots_left: count(step.left), slots_total: count(step.total), done: step.done })
         });
         Ok(Response::new(Box::pin(progress)))
     }
+}
+
+/// What a peer holds.
+#[derive(Default)]
+struct Held {
+    /// Slots that it has a copy of, or should have.
+    slots: usize,
+    /// Slots whose home group it is the first of, and whose chain is another one, or not whole.
+    changing: usize,
+    /// Keys with a value.
+    keys: u64,
 }
 
 impl RingApi {
@@ -105,29 +160,43 @@ impl RingApi {
         };
         let (me, ring, phase, syncing, transfers) = self.control.inspect(look).await.ok_or_else(status::stopping)?;
         let shards = self.shared.shards.get();
-        let table = shards.map(|shards| shards.table());
-        let held: Vec<SlotDigest> =
-            table.into_iter().flat_map(|table| table.held().map(|slot| table.digest(slot))).collect();
-        let routes = self.shared.routes.load_full();
-        let own =
-            routes.own_slots().filter(|slot| shards.is_some_and(|shards| shards.table().digest(*slot).is_empty()));
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let keys = held.iter().map(|digest| digest.values).sum();
-        // There is one keyspace: its data are of one mode.
-        let (slots, keys) = self.shared.chains.get().map_or((held.len() + own.count(), keys), |chains| chains.data());
+        let disk_bytes = shards.map_or(0, |shards| shards.disk_bytes());
+        let Held { slots, changing, keys } = self.held().unwrap_or_default();
         Ok(StatusResponse {
             peer: Some(wire::peer(&me)),
             ring: ring.as_ref().map(wire::public_ring),
             phase: phase.into(),
             uptime_seconds: self.started.elapsed().as_secs(),
             slots_held: count(slots),
+            slots_changing: count(changing),
             slots_syncing: count(syncing),
             keys,
-            disk_bytes: shards.map_or(0, |shards| shards.disk_bytes()),
+            disk_bytes,
             transfers: count(transfers),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store_failure: self.shared.store.failure().map_or_else(String::new, |cause| cause.to_string()),
         })
+    }
+
+    /// What is here in either mode; `None` while the peer is in no ring.
+    fn held(&self) -> Option<Held> {
+        let (table, chains) = (self.shared.shards.get()?.table(), self.shared.chains.get()?);
+        let routes = self.shared.routes.load();
+        let (ring, me) = (routes.ring?, routes.me.id);
+        let copies = ring.replicas.min(staying(&routes));
+        let mut held = Held { keys: chains.keys(), ..Held::default() };
+        for slot in ring.slot_bits.iter() {
+            let (digest, view) = (table.digest(slot), chains.view(slot));
+            let group = routes.home_of(slot).map_or(&[][..], |home| &home.group);
+            let in_chain = view.as_ref().is_some_and(|view| view.has(me));
+            held.slots += usize::from(in_chain || !digest.is_empty() || group.contains(&me));
+            held.keys += digest.values;
+            let whole = |view: &Arc<View>| {
+                group.len() == copies && view.chain.len() == group.len() && group.iter().all(|peer| view.has(*peer))
+            };
+            held.changing += usize::from(group.first() == Some(&me) && !view.as_ref().is_some_and(whole));
+        }
+        Some(held)
     }
 
     fn trace(&self, id: Id, lookup: &Lookup) -> LookupResponse {
@@ -149,6 +218,27 @@ impl RingApi {
             home_group: group.filter_map(|id| peers.get(id)).map(|peer| wire::peer(peer)).collect(),
         }
     }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Peers that home groups are made of.
+fn staying(routes: &Routes) -> usize {
+    routes.peers().filter(|peer| !peer.leaving && (peer.nodes > 0 || peer.id == routes.me.id)).count()
+}
+
+/// The keyspaces behind the one that the token names.
+fn page_of(catalogue: &Catalogue, request: &ListKeyspacesRequest) -> ListKeyspacesResponse {
+    let size = usize::try_from(request.page_size).ok().filter(|size| (1..=MAX_KEYSPACES).contains(size));
+    let behind = catalogue.keyspaces().filter(|keyspace| keyspace.name.as_bytes() > request.page_token.as_ref());
+    let mut keyspaces: Vec<v1::Keyspace> = behind.map(wire::keyspace).collect();
+    let size = size.unwrap_or(MAX_KEYSPACES);
+    let more = keyspaces.len() > size;
+    keyspaces.truncate(size);
+    let last = keyspaces.last().filter(|_| more).map(|last| Bytes::copy_from_slice(last.name.as_bytes()));
+    ListKeyspacesResponse { keyspaces, next_page_token: last.unwrap_or_default() }
 }
 
 fn phase_of(state: &overlay::State) -> PeerPhase {
@@ -189,3 +279,6 @@ fn overlay_of(state: &overlay::State) -> OverlayResponse {
         peers: std::iter::once(me).chain(others).collect(),
     }
 }
+
+/// How long reading the catalogue's record may take before the copy is listed. A guess.
+const REFRESH_TIME: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use dht_core::{overlay::LookupFailed, replication::chain::Refusal};
+use dht_core::{catalogue::CatalogueError, overlay::LookupFailed, replication::chain::Refusal};
 use dhtd_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -106,6 +106,16 @@ fn verdict(error: &OperationError) -> Verdict {
     match error {
         OperationError::BadKey { .. } => Verdict(Code::InvalidArgument, "BAD_KEY"),
         OperationError::ValueTooLarge { .. } => Verdict(Code::InvalidArgument, "VALUE_TOO_LARGE"),
+        OperationError::Catalogue(CatalogueError::NotFound(_) | CatalogueError::Dropped) => {
+            Verdict(Code::NotFound, "KEYSPACE_NOT_FOUND")
+        }
+        OperationError::Catalogue(CatalogueError::BadName(_)) => Verdict(Code::InvalidArgument, "BAD_KEYSPACE_NAME"),
+        OperationError::Catalogue(CatalogueError::Exists(..)) => Verdict(Code::AlreadyExists, "KEYSPACE_EXISTS"),
+        OperationError::Catalogue(CatalogueError::IsDefault) => {
+            Verdict(Code::FailedPrecondition, "KEYSPACE_IS_DEFAULT")
+        }
+        OperationError::Catalogue(CatalogueError::Full) => Verdict(Code::ResourceExhausted, "TOO_MANY_KEYSPACES"),
+        OperationError::Catalogue(CatalogueError::BadReplicas(_)) => Verdict(Code::InvalidArgument, "BAD_REPLICAS"),
         OperationError::KeyNotFound => Verdict(Code::NotFound, "KEY_NOT_FOUND"),
         OperationError::NotAMember => Verdict(Code::Unavailable, "NOT_A_MEMBER"),
         OperationError::NotReplica { .. } => Verdict(Code::Unavailable, "NOT_REPLICA"),
@@ -162,6 +172,8 @@ fn field_of(reason: &str) -> &'static str {
     match reason {
         "BAD_KEY" => "key",
         "VALUE_TOO_LARGE" => "value",
+        "BAD_KEYSPACE_NAME" => "name",
+        "BAD_REPLICAS" => "replicas",
         "NO_SEEDS" => "seeds",
         _ => "",
     }

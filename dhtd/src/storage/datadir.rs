@@ -1,11 +1,12 @@
 //! The data directory of a peer: what belongs to it, who may use it, and who the peer is.
 //!
 //! ```text
-//! FORMAT          one line, `dhtd 1`; anything else is refused
+//! FORMAT          one line, `dhtd 2`; anything else is refused
 //! LOCK            locked (flock) while a peer runs; holds its process id
 //! identity.json   {"peer_id": "<32 hexadecimal digits>", "incarnation": <number of the current start, from 1>}
 //! ring.json       which ring the peer belongs to             (content: the caller's)
 //! peers.json      which other peers it has known             (content: the caller's)
+//! catalogue.json  the newest catalogue that the peer has known (content: the caller's)
 //! store/          the engine's
 //! ```
 //!
@@ -31,7 +32,7 @@ const IDENTITY_FILE: &str = "identity.json";
 const STORE_DIRECTORY: &str = "store";
 
 /// What this build writes and reads.
-const FORMAT: &str = "dhtd 1\n";
+const FORMAT: &str = "dhtd 2\n";
 
 /// What may lie in a directory that counts as empty: leftovers of a creation that was cut off, and what `mkfs` makes.
 const COUNTS_AS_EMPTY: [&str; 3] = [LOCK_FILE, "FORMAT.tmp", "lost+found"];
@@ -70,6 +71,8 @@ pub enum StateFile {
     Ring,
     /// `peers.json`
     Peers,
+    /// `catalogue.json`
+    Catalogue,
 }
 
 impl StateFile {
@@ -77,6 +80,7 @@ impl StateFile {
         match self {
             Self::Ring => "ring.json",
             Self::Peers => "peers.json",
+            Self::Catalogue => "catalogue.json",
         }
     }
 }
@@ -189,6 +193,12 @@ impl DataDir {
         read_json(&self.path.join(file.name()))
     }
 
+    /// The error for a file that parses, but does not say what it should.
+    #[must_use]
+    pub fn damaged(&self, file: StateFile, problem: String) -> DataDirError {
+        DataDirError::Damaged { path: text(&self.path.join(file.name())), problem }
+    }
+
     /// Replaces `file` atomically; on return the new content is on stable storage.
     ///
     /// # Errors
@@ -286,7 +296,9 @@ fn next_identity(path: &Path, new_peer_id: impl FnOnce() -> [u8; 16]) -> Result<
 }
 
 fn has_state(path: &Path) -> bool {
-    [StateFile::Ring.name(), StateFile::Peers.name(), STORE_DIRECTORY].iter().any(|name| path.join(name).exists())
+    [StateFile::Ring.name(), StateFile::Peers.name(), StateFile::Catalogue.name(), STORE_DIRECTORY]
+        .iter()
+        .any(|name| path.join(name).exists())
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DataDirError> {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dht_core::{
+    catalogue::Catalogue,
     overlay::{Peer, Routes},
     ring::PeerId,
 };
@@ -45,6 +46,7 @@ pub struct Exchange {
     outboxes: ByAddress<mpsc::Sender<Letter>>,
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
+    catalogue: Arc<ArcSwap<Catalogue>>,
     trouble: mpsc::Sender<Trouble>,
 }
 
@@ -60,6 +62,7 @@ struct Postman {
     letters: mpsc::Receiver<Letter>,
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
+    catalogue: Arc<ArcSwap<Catalogue>>,
     trouble: mpsc::Sender<Trouble>,
 }
 
@@ -70,10 +73,15 @@ struct Stream {
 }
 
 impl Exchange {
-    /// `routes` tells who this peer is; `trouble` hears of addresses that can't be reached.
+    /// `routes` tells who this peer is, `catalogue` by which one it goes; `trouble` hears of addresses that can't be reached.
     #[must_use]
-    pub fn new(channels: Arc<Channels>, routes: Arc<ArcSwap<Routes>>, trouble: mpsc::Sender<Trouble>) -> Self {
-        Self { outboxes: ByAddress::default(), channels, routes, trouble }
+    pub fn new(
+        channels: Arc<Channels>,
+        routes: Arc<ArcSwap<Routes>>,
+        catalogue: Arc<ArcSwap<Catalogue>>,
+        trouble: mpsc::Sender<Trouble>,
+    ) -> Self {
+        Self { outboxes: ByAddress::default(), channels, routes, catalogue, trouble }
     }
 
     /// Sends to an address; `receiver` is who should be there, if known. Must be called within a tokio runtime.
@@ -85,8 +93,9 @@ impl Exchange {
 
     fn open(&self, address: Arc<str>) -> mpsc::Sender<Letter> {
         let (outbox, letters) = mpsc::channel(OUTBOX);
-        let (channels, routes, trouble) = (self.channels.clone(), self.routes.clone(), self.trouble.clone());
-        tokio::spawn(Postman { address, letters, channels, routes, trouble }.run());
+        let (channels, routes, catalogue) = (self.channels.clone(), self.routes.clone(), self.catalogue.clone());
+        let trouble = self.trouble.clone();
+        tokio::spawn(Postman { address, letters, channels, routes, catalogue, trouble }.run());
         outbox
     }
 }
@@ -177,6 +186,7 @@ impl Postman {
             receiver_id,
             sender: Some(wire::peer(sender.as_ref().unwrap_or(&routes.me))),
             messages,
+            catalogue_revision: self.catalogue.load().revision,
         }
     }
 }

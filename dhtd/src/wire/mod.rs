@@ -1,6 +1,7 @@
 //! Protobuf to domain types and back; nothing else.
 
 mod audit;
+mod catalogue;
 pub mod chain;
 mod names;
 mod overlay;
@@ -17,6 +18,7 @@ use dhtd_proto::v1;
 use thiserror::Error;
 
 pub use audit::{decode_testimony, report, testimony};
+pub use catalogue::{catalogue, catalogue_value, decode_catalogue, decode_catalogue_value, keyspace};
 pub use overlay::{hop_reason, node, public_ring};
 
 /// One message between two peers, of whichever protocol.
@@ -134,12 +136,28 @@ pub fn decode_ring(ring: &v1::Ring) -> Result<Ring, Malformed> {
     if replicas == 0 {
         return Err(Malformed("a ring with no replicas"));
     }
-    let mode = match ring.mode() {
-        v1::Mode::Chain => Mode::Chain,
-        v1::Mode::Eventual => Mode::Eventual,
-        v1::Mode::Unspecified => return Err(Malformed("a ring without a mode")),
-    };
-    Ok(Ring { id, replicas, slot_bits, mode })
+    Ok(Ring { id, replicas, slot_bits, mode: decode_mode(ring.mode())? })
+}
+
+/// A mode as clients and peers see it.
+#[must_use]
+pub fn mode(mode: Mode) -> v1::Mode {
+    match mode {
+        Mode::Chain => v1::Mode::Chain,
+        Mode::Eventual => v1::Mode::Eventual,
+    }
+}
+
+/// Reads a mode.
+///
+/// # Errors
+/// If none is named.
+pub fn decode_mode(mode: v1::Mode) -> Result<Mode, Malformed> {
+    match mode {
+        v1::Mode::Chain => Ok(Mode::Chain),
+        v1::Mode::Eventual => Ok(Mode::Eventual),
+        v1::Mode::Unspecified => Err(Malformed("a mode is missing")),
+    }
 }
 
 /// A version as clients and peers see it.

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use dht_core::{
     overlay::{Body, Find, FindId, Found, Home, Hop, HopReason, Message, Node, OpId, Peer, Purpose, Ring},
-    record::Mode,
     ring::Id,
 };
 use dhtd_proto::v1::{self, peer_message as pb};
@@ -40,11 +39,7 @@ pub fn public_ring(ring: &Ring) -> v1::Ring {
         id: Bytes::copy_from_slice(&ring.id.0),
         replicas: u32::try_from(ring.replicas).unwrap_or(u32::MAX),
         slot_bits: ring.slot_bits.bits(),
-        mode: match ring.mode {
-            Mode::Chain => v1::Mode::Chain,
-            Mode::Eventual => v1::Mode::Eventual,
-        }
-        .into(),
+        mode: super::mode(ring.mode).into(),
     }
 }
 
@@ -283,7 +278,12 @@ mod tests {
             Hop { node: c, reason: HopReason::Finger(159), round_trip_us: 70 },
         ];
         let home = Home { after: c.id, owner: a, group: vec![peer(1).id, peer(3).id] };
-        let ring = Ring { id: RingId([9; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT, mode: Mode::Chain };
+        let ring = Ring {
+            id: RingId([9; 16]),
+            replicas: 3,
+            slot_bits: SlotBits::DEFAULT,
+            mode: dht_core::record::Mode::Chain,
+        };
         let (asker, target) = (peer(2), Id::of_key(b"k"));
         let find = Find { id, asker, target, purpose: Purpose::Predecessor, hops: hops.clone(), timeouts: 1 };
         let (node, successors) = (a, vec![b, c]);

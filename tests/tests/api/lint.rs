@@ -18,8 +18,18 @@ const READS: [&str; 7] = ["Get", "BatchGet", "Export", "Status", "Overlay", "Loo
 const READ_PREFIXES: [&str; 2] = ["Scan", "List"];
 
 /// RPCs that change something.
-const WRITES: [&str; 8] =
-    ["Put", "Delete", "CompareAndSet", "Increment", "BatchWrite", "Join", "Depart", "SetReplicas"];
+const WRITES: [&str; 10] = [
+    "Put",
+    "Delete",
+    "CompareAndSet",
+    "Increment",
+    "BatchWrite",
+    "Join",
+    "Depart",
+    "CreateKeyspace",
+    "DropKeyspace",
+    "SetReplicas",
+];
 
 /// Everything that is wrong with the files of a package and the packages below it.
 pub(crate) fn problems(set: &FileDescriptorSet, package: &str) -> Vec<String> {

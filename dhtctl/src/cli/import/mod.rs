@@ -19,9 +19,9 @@ use self::{
 };
 use super::{
     args::{Arguments, Import},
-    client,
     console::Console,
     failure::{Failure, Outcome},
+    keys_of,
     progress::{Progress, rate},
     text,
 };
@@ -31,7 +31,7 @@ pub(crate) async fn run(arguments: &Arguments, import: &Import, console: &Consol
     let source = Source::open(&import.file)?;
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|error| Failure::io("can't listen for signals", &error))?;
-    let client = client(arguments)?;
+    let client = keys_of(arguments, &import.within)?;
     // If there is no peer at all, it is better said now than after every key has been tried again and again.
     tokio::select! {
         connected = client.ready() => connected.map_err(|error| Failure::call("can't import", &error))?,

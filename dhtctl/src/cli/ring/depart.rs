@@ -1,6 +1,6 @@
 //! `depart`: takes a peer out of the ring for good.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use dhtctl::{
     ErrorKind, Messages,
@@ -61,14 +61,7 @@ async fn confirm(status: &StatusResponse) -> Result<bool, Failure> {
         phase_name(status.phase()),
         text::size(status.disk_bytes),
     );
-    let ask = move || {
-        io::stderr().write_all(question.as_bytes())?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-    };
-    let answer = tokio::task::spawn_blocking(ask).await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    answer.map_err(|error: io::Error| Failure::io("can't read your answer", &error))
+    super::confirm(question).await
 }
 
 async fn follow(messages: &mut Messages<DepartResponse>, mut progress: Progress, console: &Console) -> Outcome {

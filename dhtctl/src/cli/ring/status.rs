@@ -38,6 +38,11 @@ pub(crate) async fn run(client: &Client, arguments: &Status, console: &Console) 
     }
     let rows = answers.iter().map(row).chain(silent.iter().map(|(peer, _)| silent_row(peer)));
     let mut table = grid(&HEADER, &[3, 4, 5, 6, 8], rows);
+    if let Some(ring) = answers.iter().find_map(|status| status.ring.as_ref()) {
+        let changing: u64 = answers.iter().map(|status| u64::from(status.slots_changing)).sum();
+        let changing = text::count(changing, "slot");
+        table.push_str(&format!("k = {}; {changing} not held by those that should hold them\n", ring.replicas));
+    }
     for status in answers.iter().filter(|status| !status.store_failure.is_empty()) {
         let peer = status.peer.clone().unwrap_or_default();
         table.push_str(&format!("read-only: {} {}: {}\n", short_hex(&peer.id), peer.address, status.store_failure));
@@ -52,10 +57,11 @@ async fn one(client: &Client) -> Result<StatusResponse, Failure> {
     client.status().await.map_err(|error| Failure::call("can't read the status", &error))
 }
 
-type Silent = (Peer, String);
+/// A peer that does not answer, and what came instead.
+pub(super) type Silent = (Peer, String);
 
 /// The status of every peer, in the order of the ring, and those that don't answer.
-async fn all(client: &Client) -> Result<(Vec<StatusResponse>, Vec<Silent>), Failure> {
+pub(super) async fn all(client: &Client) -> Result<(Vec<StatusResponse>, Vec<Silent>), Failure> {
     let view = crawl(client, &CrawlOptions::default()).await;
     let view = view.map_err(|error| Failure::call("can't read the ring", &error))?;
     if view.ring.is_none() {
@@ -141,6 +147,7 @@ struct StatusJson {
     nodes: u32,
     slots_held: u32,
     slots_syncing: u32,
+    slots_changing: u32,
     keys: u64,
     disk_bytes: u64,
     uptime_seconds: u64,
@@ -160,6 +167,7 @@ impl StatusJson {
             nodes: peer.nodes,
             slots_held: status.slots_held,
             slots_syncing: status.slots_syncing,
+            slots_changing: status.slots_changing,
             keys: status.keys,
             disk_bytes: status.disk_bytes,
             uptime_seconds: status.uptime_seconds,

@@ -46,12 +46,12 @@ impl Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RingId(pub [u8; 16]);
 
-/// What a ring was founded with; the same at all its peers.
+/// What a ring was founded with, for good but for k; the same at all its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ring {
     /// Its name.
     pub id: RingId,
-    /// k: copies of each key.
+    /// k: copies of each key. The catalogue says how many there are now, once it was changed.
     pub replicas: usize,
     /// b: the circle is divided into 2^b slots.
     pub slot_bits: SlotBits,

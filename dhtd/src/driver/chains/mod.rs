@@ -6,6 +6,7 @@
 mod layout;
 mod reads;
 mod store;
+mod table;
 mod views;
 mod worker;
 
@@ -19,7 +20,8 @@ use std::{
 
 use dht_core::{
     Rules,
-    record::RecordKey,
+    catalogue::Catalogue,
+    record::{KeyspaceId, RecordKey},
     replication::chain::{self, Command, Outcome, Record, Refusal, Snapshot, State},
     ring::{PeerId, Slot, SlotBits},
     view::{Epoch, Member, View},
@@ -29,7 +31,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-pub use self::store::TablePart;
+pub use self::table::TablePart;
 use self::{
     reads::Reads,
     store::Store,
@@ -54,9 +56,7 @@ pub struct Chains {
 struct Standing {
     /// Slots that can't do without this peer.
     needed: AtomicUsize,
-    /// Slots with data.
-    slots: AtomicUsize,
-    /// Keys in them.
+    /// Keys of clients.
     keys: AtomicU64,
 }
 
@@ -95,7 +95,7 @@ impl Chains {
         let (mut groups, mut standing) = (Vec::new(), Vec::new());
         for group in 0..Self::GROUPS {
             let mine = |slot: Slot| Self::group_of(slot) == group;
-            let (mut store, mut stored) = Store::open(shared.store.clone(), mine)?;
+            let (mut store, mut stored) = Store::open(shared.store.clone(), shared.catalogue.shared(), mine)?;
             if founds {
                 stored = State::founding(me, bits.iter().filter(|slot| mine(*slot))).collect();
                 store.found(&stored);
@@ -150,14 +150,22 @@ impl Chains {
         self.hand_over(slot, Job::Read { slot, at, done }).await;
     }
 
-    /// The slot's table as it is now, if this peer is the slot's head.
+    /// What the slot's table has of a keyspace now, if this peer is the slot's head.
     ///
     /// # Errors
     /// If it is not, or can't answer.
-    pub async fn scan(&self, slot: Slot) -> Result<mpsc::Receiver<TablePart>, Refusal> {
+    pub async fn scan(&self, slot: Slot, keyspace: KeyspaceId) -> Result<mpsc::Receiver<TablePart>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.hand_over(slot, Job::Scan { slot, reply }).await;
+        self.hand_over(slot, Job::Scan { slot, keyspace, reply }).await;
         answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// Deletes some of the slot's records whose keyspace was dropped according to this catalogue. Returns whether there may
+    /// be more.
+    pub async fn sweep(&self, slot: Slot, catalogue: Arc<Catalogue>) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(slot, Job::Sweep { slot, catalogue, reply }).await;
+        answer.await.unwrap_or(false)
     }
 
     /// A message has arrived. One about a group or a slot that does not exist here is dropped.
@@ -184,11 +192,10 @@ impl Chains {
         self.standing.iter().map(|it| it.needed.load(Ordering::Relaxed)).sum()
     }
 
-    /// Slots with data here, and keys in them, as of a moment ago.
+    /// Keys of clients that have a value here, as of a moment ago.
     #[must_use]
-    pub fn data(&self) -> (usize, u64) {
-        let one = |it: &Arc<Standing>| (it.slots.load(Ordering::Relaxed), it.keys.load(Ordering::Relaxed));
-        self.standing.iter().map(one).fold((0, 0), |(slots, keys), (more, also)| (slots + more, keys + also))
+    pub fn keys(&self) -> u64 {
+        self.standing.iter().map(|it| it.keys.load(Ordering::Relaxed)).sum()
     }
 
     /// Ends all threads; whoever waits is told that nothing is known.

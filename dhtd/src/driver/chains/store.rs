@@ -9,9 +9,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dht_core::{
-    record::{Mode, RecordKey, parse_storage_key, slot_prefix, storage_key},
+    catalogue::Catalogue,
+    record::{KeyspaceId, Mode, RecordKey, slot_prefix, storage_key},
     replication::chain::{
         Change, Effect, Entry, Outcome, Record, Recorded, Snapshot, Stored, StoredLog, Table as Applied,
     },
@@ -20,10 +22,13 @@ use dht_core::{
 };
 use dhtd_proto::v1;
 use prost::Message;
-use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::layout::{APPLIED, OUTCOME, PENDING, VIEW, damaged, decode_record, encode_record, key, place, read};
+use super::{
+    layout::{APPLIED, OUTCOME, PENDING, VIEW, damaged, decode_record, encode_record, key, place, read},
+    table::LOAD_BYTES,
+};
 use crate::{
+    driver::sweep::leftovers,
     storage::{Batch, Engine, EngineError, Table},
     wire::{Malformed, chain as wire},
 };
@@ -31,6 +36,8 @@ use crate::{
 /// The data of some slots, for one thread that writes them.
 pub(super) struct Store {
     engine: Arc<dyn Engine>,
+    /// Nothing is taken into a table for a keyspace that was dropped.
+    catalogue: Arc<ArcSwap<Catalogue>>,
     held: HashMap<Slot, Held>,
     batch: Batch,
     /// What the batch leaves behind in the tables.
@@ -44,7 +51,7 @@ pub(super) struct Store {
 struct Held {
     /// Where the table stands, if there is one.
     applied: Option<Position>,
-    /// How many keys the table has.
+    /// How many keys of clients the table has.
     keys: u64,
     /// The numbers of pending entries.
     pending: Range<u64>,
@@ -59,10 +66,12 @@ impl Store {
     /// If the engine can't be read or holds something else than what was written here.
     pub(super) fn open(
         engine: Arc<dyn Engine>,
+        catalogue: Arc<ArcSwap<Catalogue>>,
         mine: impl Fn(Slot) -> bool,
     ) -> Result<(Self, Vec<(Slot, Stored)>), EngineError> {
         let mut store = Self {
-            engine: engine.clone(),
+            engine,
+            catalogue,
             held: HashMap::new(),
             batch: Batch::new(),
             records: HashMap::new(),
@@ -155,10 +164,9 @@ impl Store {
         self.failure.get()
     }
 
-    /// Slots with data, and the keys that they have.
-    pub(super) fn data(&self) -> (usize, u64) {
-        let held = self.held.values().filter(|held| held.applied.is_some());
-        held.fold((0, 0), |(slots, keys), held| (slots + 1, keys + held.keys))
+    /// Keys of clients in all tables.
+    pub(super) fn keys(&self) -> u64 {
+        self.held.values().filter(|held| held.applied.is_some()).map(|held| held.keys).sum()
     }
 
     /// Where the slot's table stands.
@@ -202,6 +210,7 @@ impl Store {
 
     fn apply(&mut self, slot: Slot, entries: Vec<Entry>) {
         let Some(last) = entries.last().map(|entry| entry.position) else { return };
+        let catalogue = self.catalogue.load();
         let held = self.held.entry(slot).or_default();
         for seq in held.pending.start..held.pending.end.min(last.seq + 1) {
             self.batch.delete(Table::Meta, key(PENDING, slot, Some(seq)));
@@ -215,12 +224,14 @@ impl Store {
                 let recorded = Recorded { request, seq, outcome: entry.outcome };
                 self.batch.put(Table::Meta, key(OUTCOME, slot, Some(seq)), wire::recorded(recorded).encode_to_vec());
             }
-            if entry.effect == Effect::Nothing {
+            if entry.effect == Effect::Nothing || catalogue.is_dropped(entry.at.keyspace) {
                 continue;
             }
             let record = entry.result(None); // Whatever was there before.
             let existed = matches!(entry.outcome, Outcome::Done { existed: true, .. });
-            held.keys = (held.keys + u64::from(record.is_some())).saturating_sub(u64::from(existed));
+            if entry.at.keyspace != KeyspaceId::SYSTEM {
+                held.keys = (held.keys + u64::from(record.is_some())).saturating_sub(u64::from(existed));
+            }
             match &record {
                 Some(record) => self.batch.put(Table::Records, at.clone(), encode_record(record)),
                 None => self.batch.delete(Table::Records, at.clone()),
@@ -265,7 +276,11 @@ impl Store {
         // What an earlier attempt has left behind.
         let deleted = self.engine.delete_range(Table::Records, &slot_prefix(Mode::Chain, slot));
         self.note(deleted);
-        self.held.entry(slot).or_default().keys = snapshot.records.len() as u64;
+        let catalogue = self.catalogue.load_full();
+        let mut snapshot = snapshot;
+        snapshot.records.retain(|(at, _)| !catalogue.is_dropped(at.keyspace));
+        let clients = snapshot.records.iter().filter(|(at, _)| at.keyspace != KeyspaceId::SYSTEM);
+        self.held.entry(slot).or_default().keys = clients.count() as u64;
         let mut bytes = 0;
         for (at, record) in snapshot.records {
             let value = encode_record(&record);
@@ -283,6 +298,24 @@ impl Store {
         }
         self.put_applied(slot, snapshot.applied);
         self.put();
+    }
+
+    /// Deletes a page of what is left of keyspaces that were dropped according to this catalogue. Returns whether there may
+    /// be more.
+    pub(super) fn sweep(&mut self, slot: Slot, catalogue: &Catalogue) -> bool {
+        self.put();
+        let Some(applied) = self.applied(slot) else { return false };
+        let Some(page) = self.note(leftovers(&*self.engine, Mode::Chain, slot, catalogue)) else { return false };
+        let held = self.held.entry(slot).or_default();
+        held.keys = held.keys.saturating_sub(page.len() as u64);
+        if !page.is_empty() {
+            // With the count that goes with it.
+            self.put_applied(slot, applied);
+        }
+        let more = !page.is_empty();
+        page.into_iter().for_each(|(key, _)| self.batch.delete(Table::Records, key));
+        self.put();
+        more && self.failure.get().is_none()
     }
 
     fn put(&mut self) {
@@ -315,64 +348,6 @@ impl Held {
         self.pending.end = seq + 1;
     }
 }
-
-/// A part of a slot's table.
-#[derive(Debug, Default)]
-pub struct TablePart {
-    /// Some of its records.
-    pub records: Vec<(RecordKey, Record)>,
-    /// Some of the outcomes that are remembered.
-    pub outcomes: Vec<Recorded>,
-    /// The last one.
-    pub done: bool,
-}
-
-/// Reads a slot's table and outcomes, in parts of a bearable size; without a last one if the engine can't be read. What is
-/// read is fixed when this returns, so that it blocks for a moment. Must be called within a tokio runtime.
-pub(super) fn read_table(engine: Arc<dyn Engine>, slot: Slot) -> mpsc::Receiver<TablePart> {
-    let (parts, receiver) = mpsc::channel(2);
-    let (fixed, wait) = std::sync::mpsc::channel::<()>();
-    spawn_blocking(move || {
-        if let Err(error) = read_parts(&*engine, slot, fixed, &parts) {
-            tracing::error!(%slot, error = %error.chain(), "cannot read a slot to send it");
-        }
-    });
-    let _ = wait.recv();
-    receiver
-}
-
-fn read_parts(
-    engine: &dyn Engine,
-    slot: Slot,
-    fixed: std::sync::mpsc::Sender<()>,
-    parts: &mpsc::Sender<TablePart>,
-) -> Result<(), EngineError> {
-    let records = engine.scan(Table::Records, &slot_prefix(Mode::Chain, slot), None);
-    let outcomes = engine.scan(Table::Meta, &key(OUTCOME, slot, None), None);
-    drop(fixed);
-    let (mut part, mut bytes) = (TablePart::default(), 0);
-    for entry in records {
-        let (key, value) = entry?;
-        let (_, at) = parse_storage_key(&key).ok_or_else(|| damaged(Malformed("a key of no table")))?;
-        bytes += key.len() + value.len();
-        part.records.push((at, decode_record(&value)?));
-        if bytes >= LOAD_BYTES {
-            bytes = 0;
-            if parts.blocking_send(std::mem::take(&mut part)).is_err() {
-                return Ok(()); // Nobody waits any more.
-            }
-        }
-    }
-    for entry in outcomes {
-        part.outcomes.push(wire::decode_recorded(read(entry?.1)?).map_err(damaged)?);
-    }
-    part.done = true;
-    drop(parts.blocking_send(part));
-    Ok(())
-}
-
-/// Bytes of a table that are read, sent and written at once. A guess.
-const LOAD_BYTES: usize = 512 << 10;
 
 #[cfg(test)]
 #[path = "store_tests.rs"]

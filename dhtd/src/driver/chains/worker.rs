@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use dht_core::{
+    catalogue::Catalogue,
     overlay::Routes,
     record::{KeyspaceId, RecordKey},
     replication::chain::{Body, Change, Command, Input, Message, Output, Refusal, Reply, State, Timer, Token},
@@ -22,7 +23,8 @@ use tokio::{
 use super::{
     Chains, ReadDone, Standing, TablePart, WriteDone,
     reads::{Granters, Reads},
-    store::{Store, read_table},
+    store::Store,
+    table::read_table,
     views::Views,
 };
 use crate::{
@@ -36,7 +38,8 @@ pub(super) enum Job {
     Input(Input),
     Write { slot: Slot, epoch: Epoch, command: Command, done: WriteDone },
     Read { slot: Slot, at: RecordKey, done: ReadDone },
-    Scan { slot: Slot, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>> },
+    Scan { slot: Slot, keyspace: KeyspaceId, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>> },
+    Sweep { slot: Slot, catalogue: Arc<Catalogue>, reply: oneshot::Sender<bool> },
     Stop,
 }
 
@@ -168,19 +171,25 @@ impl Worker {
                 let token = self.token(Waiter::Read(done));
                 self.handle(Input::Read(token, slot, at));
             }
-            Job::Scan { slot, reply } => self.scan(slot, reply),
+            Job::Scan { slot, keyspace, reply } => self.scan(slot, keyspace, reply),
+            Job::Sweep { slot, catalogue, reply } => drop(reply.send(self.store.sweep(slot, &catalogue))),
             Job::Stop => {}
         }
     }
 
     /// A scan of the whole slot is a read of a key that nobody writes: it may be answered where and when that may be. At
     /// the head only, where the table is what is committed.
-    fn scan(&mut self, slot: Slot, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>>) {
+    fn scan(
+        &mut self,
+        slot: Slot,
+        keyspace: KeyspaceId,
+        reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>>,
+    ) {
         if self.state.view(slot).and_then(View::head) != Some(self.routes.me.id) {
             return drop(reply.send(Err(Refusal::WrongView)));
         }
         let token = self.token(Waiter::Scan(reply));
-        let no_key = RecordKey { keyspace: KeyspaceId(0), key: Bytes::new() };
+        let no_key = RecordKey { keyspace, key: Bytes::new() };
         self.handle(Input::Read(token, slot, no_key));
     }
 
@@ -222,9 +231,7 @@ impl Worker {
             self.standing.needed.store(self.state.held(), Ordering::Relaxed);
         }
         if self.ticks % TICKS_PER_COUNT == 1 {
-            let (slots, keys) = self.store.data();
-            self.standing.slots.store(slots, Ordering::Relaxed);
-            self.standing.keys.store(keys, Ordering::Relaxed);
+            self.standing.keys.store(self.store.keys(), Ordering::Relaxed);
         }
     }
 
@@ -268,7 +275,7 @@ impl Worker {
                 }
             }
             Some(Waiter::Scan(reply)) if self.store.flush().is_ok() => {
-                drop(reply.send(Ok(read_table(self.shared.store.clone(), slot))));
+                drop(reply.send(Ok(read_table(self.shared.store.clone(), slot, Some(at.keyspace)))));
             }
             _ => {}
         }
@@ -324,7 +331,7 @@ impl Worker {
     fn send_snapshot(&mut self, slot: Slot, to: PeerId, epoch: Epoch) {
         let (Some(applied), Some(peer)) = (self.store.applied(slot), self.routes.peer(to).cloned()) else { return };
         if self.store.flush().is_ok() {
-            let parts = read_table(self.shared.store.clone(), slot);
+            let parts = read_table(self.shared.store.clone(), slot, None);
             tokio::spawn(transfer::send_table(self.shared.clone(), peer, slot, epoch, applied, parts));
         }
     }
@@ -370,7 +377,7 @@ fn log_change(output: &Output) {
     tracing::debug!(%slot, to = %to.short(), "next view: {step}");
 }
 
-/// How often slots and keys are counted: once a second.
+/// How often keys are counted: once a second.
 const TICKS_PER_COUNT: u64 = 20;
 
 /// Jobs that are taken at once.

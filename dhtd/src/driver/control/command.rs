@@ -33,6 +33,8 @@ pub enum Command {
     Diverged(Slot, PeerId),
     /// A transfer has ended.
     Transferred(Slot, PeerId, Option<SlotDigest>),
+    /// A newer catalogue is known.
+    Catalogue,
     /// Look at the state machines.
     Inspect(Inspection),
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use dht_core::{
     Rules,
-    overlay::Ring,
-    record::Mode,
+    overlay::{self, Ring},
     replication::eventual::{self, Memory},
 };
 
@@ -31,13 +30,12 @@ impl Control {
                 remember(&shards, &memory);
                 let shards = Arc::new(shards);
                 drop(self.shared.shards.set(shards.clone()));
+                self.shared.catalogue.begin(&ring);
                 let routes = Arc::new(self.overlay.routes());
-                if ring.mode == Mode::Chain {
-                    self.shared.routes.store(routes.clone());
-                    match Chains::open(&self.shared, &self.handle, &shards, ring.slot_bits, founds) {
-                        Ok(chains) => drop(self.shared.chains.set(Arc::new(chains))),
-                        Err(error) => return tracing::error!(error = %error.chain(), "cannot open the chains"),
-                    }
+                self.shared.routes.store(routes.clone());
+                match Chains::open(&self.shared, &self.handle, &shards, ring.slot_bits, founds) {
+                    Ok(chains) => drop(self.shared.chains.set(Arc::new(chains))),
+                    Err(error) => return tracing::error!(error = %error.chain(), "cannot open the chains"),
                 }
                 let (config, expected) = (self.replication_config.clone(), self.expected_peers);
                 let mut replication = eventual::State::new(config, Rules::ALL, routes, expected, memory);
@@ -47,6 +45,14 @@ impl Control {
             }
             // The server looks whether the data could be opened, and stops if not.
             Err(error) => tracing::error!(error = %error.chain(), "cannot open the data"),
+        }
+    }
+
+    /// Goes by the newest catalogue. Before the first change there is nothing in it that the ring does not say itself.
+    pub(super) fn follow_catalogue(&mut self) {
+        let catalogue = self.shared.catalogue.newest();
+        if catalogue.revision > 0 {
+            self.overlay(overlay::Input::Replicas(catalogue.replicas()));
         }
     }
 

@@ -131,8 +131,12 @@ impl Control {
                 self.know_ring(ring, true);
                 self.overlay(overlay::Input::Found(ring));
             }
-            Command::Resume(saved) => {
+            Command::Resume(mut saved) => {
                 self.expected_peers = saved.peers.len();
+                let catalogue = self.shared.catalogue.newest();
+                if catalogue.revision > 0 {
+                    saved.ring.replicas = catalogue.replicas();
+                }
                 self.know_ring(saved.ring, false);
                 self.overlay(overlay::Input::Resume(saved));
             }
@@ -142,6 +146,7 @@ impl Control {
             Command::Transferred(slot, peer, digest) => {
                 self.replication(eventual::Input::Transferred(slot, peer, digest));
             }
+            Command::Catalogue => self.follow_catalogue(),
             Command::Inspect(look) => look(&self.overlay, self.replication.as_ref()),
         }
     }
@@ -167,6 +172,7 @@ impl Control {
             overlay::Event::Joined(ring) => {
                 tracing::info!(ring = %ring_name(&ring), "joined");
                 self.know_ring(ring, false);
+                self.follow_catalogue();
                 if let Err(error) = Membership::save_ring(&self.dir, &ring, false) {
                     tracing::error!(%error, "cannot save the ring's name: a restart will not find back into it");
                 }

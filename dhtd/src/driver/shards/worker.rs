@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dht_core::{
+    catalogue::Catalogue,
     hlc::{Clock, Timestamp},
     record::{Mode, Record, RecordKey, Version, slot_prefix, storage_key},
     replication::{digest::SlotDigest, eventual::Digests},
@@ -11,23 +13,31 @@ use dht_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, SlotTable, Written, horizon_key, not_a_record, unix_millis};
-use crate::storage::{Batch, Engine, EngineError, Table};
+use super::{Change, ShardError, SlotTable, Written, horizon_key, not_a_record, unix_millis};
+use crate::{
+    driver::sweep::leftovers,
+    storage::{Batch, Engine, EngineError, Table},
+};
+
+/// What becomes of writes that are carried out together.
+type Writes = Vec<Result<Written, ShardError>>;
 
 type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
 
 /// What a shard is asked to do.
 #[derive(Debug)]
 pub(super) enum Job {
-    Write { writes: Vec<(Slot, RecordKey, Change)>, reply: Reply<Vec<Result<Written, EngineError>>> },
+    Write { writes: Vec<(Slot, RecordKey, Change)>, reply: Reply<Writes> },
     Merge { records: Vec<(Slot, RecordKey, Record)>, reply: Reply<()> },
     Drop { slot: Slot, digest: SlotDigest, reply: Reply<bool> },
     Reclaim { slot: Slot, horizon: Timestamp, reply: Reply<()> },
+    Sweep { slot: Slot, catalogue: Arc<Catalogue>, reply: Reply<bool> },
 }
 
 pub(super) struct Worker {
     engine: Arc<dyn Engine>,
     table: Arc<SlotTable>,
+    catalogue: Arc<ArcSwap<Catalogue>>,
     me: PeerId,
     clock: Clock,
 }
@@ -45,13 +55,18 @@ struct Group {
 
 /// An answer that holds once the batch is in.
 enum Answer {
-    Written(Reply<Vec<Result<Written, EngineError>>>, Vec<Result<Written, EngineError>>),
+    Written(Reply<Writes>, Writes),
     Merged(Reply<()>),
 }
 
 impl Worker {
-    pub(super) fn new(engine: Arc<dyn Engine>, table: Arc<SlotTable>, me: PeerId) -> Self {
-        Self { engine, table, me, clock: Clock::default() }
+    pub(super) fn new(
+        engine: Arc<dyn Engine>,
+        table: Arc<SlotTable>,
+        catalogue: Arc<ArcSwap<Catalogue>>,
+        me: PeerId,
+    ) -> Self {
+        Self { engine, table, catalogue, me, clock: Clock::default() }
     }
 
     /// Works until all senders are gone.
@@ -91,10 +106,18 @@ impl Worker {
                 self.commit(std::mem::take(group));
                 answer(reply, self.reclaim(slot, horizon));
             }
+            Job::Sweep { slot, catalogue, reply } => {
+                self.commit(std::mem::take(group));
+                answer(reply, self.sweep(slot, &catalogue));
+            }
         }
     }
 
-    fn write(&mut self, slot: Slot, at: RecordKey, content: Change, group: &mut Group) -> Result<Written, EngineError> {
+    fn write(&mut self, slot: Slot, at: RecordKey, content: Change, group: &mut Group) -> Result<Written, ShardError> {
+        // Asked by whoever writes: a sweep that this thread has done must stay done.
+        if self.catalogue.load().is_dropped(at.keyspace) {
+            return Err(ShardError::Dropped);
+        }
         let key = storage_key(Mode::Eventual, slot, &at);
         let old = self.current(&key, group)?;
         if let Some(old) = &old {
@@ -109,6 +132,9 @@ impl Worker {
 
     fn merge(&mut self, slot: Slot, at: RecordKey, record: Record, group: &mut Group) -> Result<(), EngineError> {
         self.clock.observe(record.version.time);
+        if self.catalogue.load().is_dropped(at.keyspace) {
+            return Ok(()); // Whoever sends it has not heard of that yet.
+        }
         let key = storage_key(Mode::Eventual, slot, &at);
         let old = self.current(&key, group)?;
         if record.merges_into(old.as_ref(), self.table.horizon(slot)) {
@@ -176,6 +202,24 @@ impl Worker {
         self.table.set_horizon(slot, horizon);
         self.table.update(slot, |digest| forgotten.iter().for_each(|(at, record)| digest.remove(at, record)));
         Ok(())
+    }
+}
+
+impl Worker {
+    /// Deletes a page of what is left of dropped keyspaces. Returns whether there may be more.
+    fn sweep(&self, slot: Slot, catalogue: &Catalogue) -> Result<bool, EngineError> {
+        let page = leftovers(&*self.engine, Mode::Eventual, slot, catalogue)?;
+        let (mut batch, mut deleted) = (Batch::new(), Vec::with_capacity(page.len()));
+        for (key, value) in page {
+            deleted.push(super::decode(&key, &value)?);
+            batch.delete(Table::Records, key);
+        }
+        if deleted.is_empty() {
+            return Ok(false);
+        }
+        self.engine.put_batch(batch)?;
+        self.table.update(slot, |digest| deleted.iter().for_each(|(at, record)| digest.remove(at, record)));
+        Ok(true)
     }
 }
 

@@ -68,7 +68,10 @@ async fn one_loop(
                 }
             }
             Operation::Get => {
-                let answer = client.get(GetRequest { key }).await.map_err(|status| status.to_string())?;
+                let answer = client
+                    .get(GetRequest { key, ..GetRequest::default() })
+                    .await
+                    .map_err(|status| status.to_string())?;
                 if answer.get_ref().value.len() != VALUE_BYTES {
                     return Err("a value of another length".to_owned());
                 }
