@@ -4,6 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod holders;
+
+pub(crate) use holders::Explain;
+
 const EXAMPLES: &str = "\
 Examples:
   dhtctl insert greeting hello             write a key
@@ -78,6 +82,7 @@ pub(crate) enum Command {
     Overlay(Overlay),
     Status(Status),
     Lookup(Lookup),
+    Explain(Explain),
     Verify(Verify),
 }
 

@@ -8,10 +8,10 @@ use std::{
 use bytes::Bytes;
 use dhtctl::proto::{
     CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, DepartRequest, DepartResponse,
-    ExportRequest, ExportResponse, Finger, GetRequest, GetResponse, Hop, HopReason, IncrementRequest,
-    IncrementResponse, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse, Mode, Node,
-    NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring, StatusRequest,
-    StatusResponse, VerifyRequest, VerifyResponse, Version,
+    ExplainRequest, ExplainResponse, ExportRequest, ExportResponse, Finger, GetRequest, GetResponse, Hop, HopReason,
+    IncrementRequest, IncrementResponse, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse,
+    Mode, Node, NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring,
+    StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, Version,
     kv_service_server::{KvService, KvServiceServer},
     lookup_request::Target,
     ring_service_server::{RingService, RingServiceServer},
@@ -49,6 +49,7 @@ pub(crate) struct State {
     pub(crate) read_refusal: Mutex<Option<Status>>,
     pub(crate) overlay: Mutex<OverlayResponse>,
     pub(crate) report: Mutex<VerifyResponse>,
+    pub(crate) explanation: Mutex<ExplainResponse>,
     pub(crate) store_failure: Mutex<String>,
     pub(crate) joined_through: Mutex<Vec<String>>,
     pub(crate) departed: Mutex<bool>,
@@ -182,6 +183,7 @@ impl State {
             read_refusal: Mutex::default(),
             overlay: Mutex::new(overlay),
             report: Mutex::default(),
+            explanation: Mutex::default(),
             store_failure: Mutex::default(),
             joined_through: Mutex::default(),
             departed: Mutex::default(),
@@ -318,6 +320,11 @@ impl RingService for Service {
             slot: 682,
             home_group: overlay.peer.into_iter().collect(),
         }))
+    }
+
+    async fn explain(&self, _: Request<ExplainRequest>) -> Answer<ExplainResponse> {
+        self.0.check_read()?;
+        Ok(Response::new(locked(&self.0.explanation).clone()))
     }
 
     async fn verify(&self, _: Request<VerifyRequest>) -> Answer<VerifyResponse> {

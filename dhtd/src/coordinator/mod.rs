@@ -6,6 +6,7 @@
 mod chain;
 mod commit;
 mod error;
+mod explain;
 pub(crate) mod export;
 mod get;
 mod verify;
@@ -26,6 +27,7 @@ use dht_core::{
 
 pub use commit::{Done, WriteOutcome};
 pub use error::OperationError;
+pub use explain::{Explanation, Stand, committed};
 pub use get::{Held, Read};
 pub use verify::VERIFY_TIME;
 

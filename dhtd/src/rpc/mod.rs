@@ -1,6 +1,7 @@
 //! The gRPC services: check, call, map the error, reply.
 
 mod deadline;
+mod explain;
 mod kv;
 mod peer;
 mod replies;

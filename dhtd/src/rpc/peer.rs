@@ -204,6 +204,13 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
                 let view = coordinator.view_for_peer(Slot(call.slot));
                 reply(replies, tag, view.map_or_else(|error| Reply::Failure(error.into()), Reply::View));
             }
+            Some(Call::Report(call)) => {
+                let (coordinator, replies) = (coordinator.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let report = coordinator.report_for_peer(call).await;
+                    reply(&replies, tag, report.map_or_else(|error| Reply::Failure(error.into()), Reply::Report));
+                });
+            }
             None => {
                 let nothing = OperationError::from(Malformed("a call that asks for nothing"));
                 reply(replies, tag, Reply::Failure(nothing.into()));

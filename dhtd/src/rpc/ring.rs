@@ -9,15 +9,15 @@ use dht_core::{
     ring::{Id, PeerId},
 };
 use dhtd_proto::v1::{
-    self, DepartRequest, DepartResponse, JoinRequest, JoinResponse, LookupRequest, LookupResponse, OverlayRequest,
-    OverlayResponse, PeerPhase, StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, lookup_request::Target,
-    ring_service_server::RingService,
+    self, DepartRequest, DepartResponse, ExplainRequest, ExplainResponse, JoinRequest, JoinResponse, LookupRequest,
+    LookupResponse, OverlayRequest, OverlayResponse, PeerPhase, StatusRequest, StatusResponse, VerifyRequest,
+    VerifyResponse, lookup_request::Target, ring_service_server::RingService,
 };
 use tokio::sync::oneshot;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::{deadline, status};
+use super::{deadline, explain, status};
 use crate::{
     coordinator::{Coordinator, VERIFY_TIME},
     driver::{Handle, Shared, control::Command},
@@ -71,6 +71,11 @@ impl RingService for RingApi {
         let report = self.coordinator.verify(limit.min(VERIFY_TIME)).await?;
         let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(Response::new(wire::report(&report, elapsed_us)))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let explanation = self.coordinator.explain(request.into_inner().key).await?;
+        Ok(Response::new(explain::response(&explanation)))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {

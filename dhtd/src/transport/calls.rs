@@ -205,6 +205,7 @@ fn size_of_call(call: &Call) -> usize {
         Call::ChainWrite(write) => size_of_command(write.command.as_ref()),
         Call::ChainRead(read) => read.key.len() + 32,
         Call::View(_) => 32,
+        Call::Report(report) => report.key.len() + 32,
     }
 }
 

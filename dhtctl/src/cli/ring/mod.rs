@@ -1,6 +1,7 @@
 //! Commands about the ring itself.
 
 pub(crate) mod depart;
+pub(crate) mod explain;
 pub(crate) mod join;
 pub(crate) mod lookup;
 pub(crate) mod overlay;

@@ -19,7 +19,7 @@ use std::{
 use dht_core::{
     Rules,
     record::RecordKey,
-    replication::chain::{self, Command, Outcome, Record, Refusal, Snapshot, State},
+    replication::chain::{self, Command, KeyReport, Outcome, Record, Refusal, Report, Snapshot, State},
     ring::{PeerId, Slot, SlotBits},
     view::{Epoch, Member, View},
 };
@@ -144,6 +144,13 @@ impl Chains {
         let (reply, answer) = oneshot::channel();
         self.hand_over(slot, Job::Scan { slot, reply }).await;
         answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// How this peer stands in a slot and with a key of it; `None` if it knows nothing of the slot.
+    pub async fn report(&self, slot: Slot, at: RecordKey) -> Option<(Report, KeyReport)> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(slot, Job::Report { slot, at, reply }).await;
+        answer.await.ok().flatten()
     }
 
     /// A message has arrived. One about a group or a slot that does not exist here is dropped.

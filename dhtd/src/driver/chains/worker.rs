@@ -10,7 +10,9 @@ use bytes::Bytes;
 use dht_core::{
     overlay::Routes,
     record::{KeyspaceId, RecordKey},
-    replication::chain::{Change, Command, Input, Message, Output, Refusal, Reply, State, Timer, Token},
+    replication::chain::{
+        Change, Command, Input, KeyReport, Message, Output, Refusal, Reply, Report, State, Timer, Token,
+    },
     ring::{PeerId, Slot},
     view::{Epoch, View},
 };
@@ -36,6 +38,7 @@ pub(super) enum Job {
     Write { slot: Slot, epoch: Epoch, command: Command, done: WriteDone },
     Read { slot: Slot, at: RecordKey, done: ReadDone },
     Scan { slot: Slot, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>> },
+    Report { slot: Slot, at: RecordKey, reply: oneshot::Sender<Option<(Report, KeyReport)>> },
     Stop,
 }
 
@@ -145,6 +148,11 @@ impl Worker {
                 self.handle(Input::Read(token, slot, at));
             }
             Job::Scan { slot, reply } => self.scan(slot, reply),
+            Job::Report { slot, at, reply } => {
+                let report = self.state.report(slot);
+                let key = self.state.report_key(slot, &at, &self.store);
+                drop(reply.send(report.map(|report| (report, key))));
+            }
             Job::Stop => {}
         }
     }

@@ -113,7 +113,7 @@ fn reply(call: Option<Call>) -> Reply {
             Reply::Read(v1::ReadReply { record: Some(record), synced: true })
         }
         // What is not measured.
-        Some(Call::Push(_) | Call::ChainWrite(_) | Call::ChainRead(_) | Call::View(_)) | None => {
+        Some(Call::Push(_) | Call::ChainWrite(_) | Call::ChainRead(_) | Call::View(_) | Call::Report(_)) | None => {
             Reply::Push(v1::PushReply {})
         }
     }

@@ -37,11 +37,13 @@ mod log;
 mod read;
 mod relay;
 mod replica;
+mod report;
 
 pub use entry::{Action, Command, Condition, Effect, Entry, Outcome, Record, Refusal, Reply, RequestId, Value};
 pub use essence::Essence;
 pub use interface::{Body, Change, Config, Input, Message, Output, Snapshot, Stored, StoredLog, Timer, Token};
 pub use log::{Log, Recorded, Table};
+pub use report::{Extent, KeyReport, Report};
 
 use self::replica::Replica;
 use crate::{

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use dht_core::{
     record::{KeyspaceId, RecordKey},
     replication::chain::{
-        Action, Body, Command, Condition, Effect, Entry, Message, Outcome, Record, Recorded, Refusal, RequestId, Value,
+        Action, Body, Command, Condition, Effect, Entry, Extent, KeyReport, Message, Outcome, Record, Recorded,
+        Refusal, Report, RequestId, Value,
     },
     ring::{PeerId, Slot},
     view::{
@@ -79,6 +80,22 @@ impl Random {
             Body::Attach(_) => Body::Attach(epoch),
             Body::Learned(..) => Body::Learned(epoch, self.member(), self.number()),
         }
+    }
+
+    pub(super) fn report(&mut self) -> (Report, KeyReport) {
+        let extent = |random: &mut Self| Extent {
+            applied: random.position(),
+            last: random.position(),
+            committed: random.number(),
+        };
+        let report = Report {
+            view: self.view(),
+            sealed: self.0.random(),
+            changing: self.0.random(),
+            copying: self.0.random(),
+            log: self.perhaps(extent),
+        };
+        (report, KeyReport { applied: self.perhaps(Self::any), pending: self.perhaps(Self::any) })
     }
 
     fn heartbeat(&mut self) -> Heartbeat {
