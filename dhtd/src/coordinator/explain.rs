@@ -48,7 +48,7 @@ pub struct Explanation {
 #[derive(Clone, Debug)]
 pub enum Stand {
     /// Chain mode; `None`: it knows nothing of the slot.
-    Chain(Option<(Report, KeyReport)>),
+    Chain(Option<Box<(Report, KeyReport)>>),
     /// Eventual mode.
     Eventual(Held),
 }
@@ -76,7 +76,7 @@ impl Coordinator {
                 let (view, reports) = self.gather_reports(slot, &at, &home, &peers).await?;
                 let verdict = judge_chain(view.as_ref(), &home, replicas, &reports);
                 let order = view.iter().flat_map(View::peers).collect::<Vec<_>>();
-                let stands = reports.into_iter().map(|(peer, report)| (peer, report.map(Stand::Chain))).collect();
+                let stands = reports.into_iter().map(|(peer, report)| (peer, report.map(|it| Stand::Chain(it.map(Box::new))))).collect();
                 (view, in_order(stands, &order, &home), verdict)
             }
             Mode::Eventual => {
@@ -257,7 +257,7 @@ mod tests {
 
     fn at(view: &View) -> Report {
         let log = Some(Extent::default());
-        Report { view: view.clone(), sealed: false, changing: false, copying: false, log }
+        Report { view: view.clone(), sealed: false, changing: false, copying: false, disputed: false, certain_for: None, log }
     }
 
     fn judged(view: &View, home: &[u8], answers: &[(u8, Option<Report>)]) -> (Reason, Vec<PeerId>) {

@@ -60,7 +60,7 @@ fn copy(explanation: &Explanation, peer: PeerId, stand: Option<&Stand>) -> v1::S
     match stand {
         None => about,
         Some(Stand::Chain(None)) => v1::SlotCopy { answered: true, ..about },
-        Some(Stand::Chain(Some((report, key)))) => chain_copy(explanation, peer, report, *key, about),
+        Some(Stand::Chain(Some(stand))) => chain_copy(explanation, peer, &stand.0, stand.1, about),
         Some(Stand::Eventual(held)) => {
             let version = held.record.as_ref().filter(|record| record.value().is_some());
             let version = version.map(|record| wire::version(record.version));
@@ -77,7 +77,7 @@ fn chain_copy(
     about: v1::SlotCopy,
 ) -> v1::SlotCopy {
     let reports = explanation.copies.iter().filter_map(|(_, stand)| match stand {
-        Some(Stand::Chain(Some((report, _)))) => Some(report),
+        Some(Stand::Chain(Some(stand))) => Some(&stand.0),
         _ => None,
     });
     let in_sync = |view: &View| view.has(peer) && report.in_sync(view, committed(view, reports));

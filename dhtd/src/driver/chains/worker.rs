@@ -149,7 +149,7 @@ impl Worker {
             }
             Job::Scan { slot, reply } => self.scan(slot, reply),
             Job::Report { slot, at, reply } => {
-                let report = self.state.report(slot);
+                let report = self.state.report(clock::now(), slot);
                 let key = self.state.report_key(slot, &at, &self.store);
                 drop(reply.send(report.map(|report| (report, key))));
             }

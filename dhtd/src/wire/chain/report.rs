@@ -1,5 +1,7 @@
 //! How a peer stands in a slot.
 
+use std::time::Duration;
+
 use dht_core::replication::chain::{Extent, KeyReport, Report};
 use dhtd_proto::v1;
 
@@ -19,6 +21,8 @@ pub fn report(report: &Report, key: KeyReport) -> v1::SlotReport {
         sealed: report.sealed,
         changing: report.changing,
         copying: report.copying,
+        disputed: report.disputed,
+        certain_for_us: report.certain_for.map(micros),
         log: report.log.map(extent),
         applied_revision: key.applied,
         pending_revision: key.pending,
@@ -35,7 +39,12 @@ pub fn decode_report(slot: dht_core::ring::Slot, report: v1::SlotReport) -> Resu
         Ok(Extent { applied, last, committed: number(log.committed)? })
     };
     let key = KeyReport { applied: report.applied_revision, pending: report.pending_revision };
-    let v1::SlotReport { sealed, changing, copying, .. } = report;
+    let v1::SlotReport { sealed, changing, copying, disputed, .. } = report;
+    let certain_for = report.certain_for_us.map(Duration::from_micros);
     let log = report.log.map(extent).transpose()?;
-    Ok((Report { view: view_of(slot, report.view)?, sealed, changing, copying, log }, key))
+    Ok((Report { view: view_of(slot, report.view)?, sealed, changing, copying, disputed, certain_for, log }, key))
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

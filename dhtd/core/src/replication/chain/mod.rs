@@ -35,6 +35,7 @@ mod learn;
 mod level;
 mod log;
 mod read;
+mod recover;
 mod relay;
 mod replica;
 mod report;
@@ -50,7 +51,7 @@ use crate::{
     Rules,
     overlay::Routes,
     ring::{PeerId, Slot},
-    view::{Acceptor, Ballot, Epoch, Leases, Member, View},
+    view::{Acceptor, Ballot, Claim, Epoch, Generation, Leases, Member, View},
 };
 
 /// One peer's part in all chains.
@@ -72,6 +73,10 @@ pub struct State {
     /// The peers of the ring that have not departed and are not about to.
     staying: Arc<BTreeSet<PeerId>>,
     disk_ok: bool,
+    /// Who was given up, by the last recovery.
+    claim: Claim,
+    /// Another recovery of the same counter.
+    rival: Option<Generation>,
     leases: Leases,
     replicas: BTreeMap<Slot, Replica>,
     /// Slots with something to send.
@@ -122,10 +127,12 @@ impl State {
             random: ChaCha8Rng::seed_from_u64(seed),
             now: Duration::ZERO,
             accepts_from: Duration::ZERO,
-            staying: change::staying(&routes),
+            staying: change::staying(&routes, &Claim::default()),
             routes,
             revision: 1,
             disk_ok: true,
+            claim: Claim::default(),
+            rival: None,
             replicas: stored.into_iter().map(|(slot, stored)| (slot, replica(stored))).collect(),
             flush: BTreeSet::new(),
             commits_timer: false,
@@ -160,6 +167,7 @@ impl State {
                 // What this peer had sent, promised and granted before it stopped, it does not know.
                 replica.acceptor.sealed = true;
             }
+            replica.acceptor.sealed |= self.claim.strands(replica.view());
             replica.sealed_since = replica.acceptor.sealed.then_some(now);
             self.enter(slot);
         }
@@ -171,6 +179,11 @@ impl State {
     /// Takes one input at the time `now` and returns what is to be done.
     pub fn handle(&mut self, now: Duration, input: Input, table: &impl Table) -> Vec<Output> {
         self.now = now;
+        if let Input::Message(from, _) | Input::Snapshot(from, ..) = &input
+            && self.claim.banned.contains(from)
+        {
+            return Vec::new();
+        }
         match input {
             Input::Routes(routes) => self.set_routes(routes),
             Input::Message(from, Message::Heartbeat(heartbeat)) => self.heartbeat(from, heartbeat),
@@ -183,6 +196,9 @@ impl State {
             Input::Snapshot(from, slot, snapshot) => self.load(from, slot, snapshot),
             Input::Located(slot, group) => self.set_home(slot, group),
             Input::Disk(ok) => self.disk_ok = ok,
+            Input::Claim(claim) => self.claim(claim),
+            Input::Rival(other) => self.hear_of_rival(other),
+            Input::Recover(view, begins_empty) => self.recover(view, begins_empty),
         }
         self.finish();
         mem::take(&mut self.outputs)

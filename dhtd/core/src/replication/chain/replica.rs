@@ -202,6 +202,11 @@ impl Replica {
         self.view().peers().any(|peer| peer == me) || (self.acceptor.sealed && self.log.is_some())
     }
 
+    /// Whether the view is one of a later recovery.
+    pub(super) fn is_recovered_by(&self, view: &View) -> bool {
+        view.epoch.generation.counter > self.view().epoch.generation.counter
+    }
+
     /// How many entries are kept for those who copy the slot.
     pub(super) fn kept(&self, most: usize) -> usize {
         if self.feeding.is_empty() { 0 } else { most }

@@ -1,9 +1,11 @@
 //! How a peer stands in a slot, for whoever asks.
 
-use super::{State, log::Table};
+use std::time::Duration;
+
+use super::{State, log::Table, replica::Replica};
 use crate::{
     record::RecordKey,
-    ring::Slot,
+    ring::{PeerId, Slot},
     view::{Position, View},
 };
 
@@ -18,6 +20,11 @@ pub struct Report {
     pub changing: bool,
     /// It copies the slot, to become a member.
     pub copying: bool,
+    /// Two recoveries with the same counter have started the slot again: it is sealed until there is a later one.
+    pub disputed: bool,
+    /// So long ago most electors stood by the view that it goes by, for certain: everything that was acknowledged before is
+    /// in its log. `None` if it is no member of that view, or was restarted since.
+    pub certain_for: Option<Duration>,
     /// Its log; `None` if it holds no data of the slot.
     pub log: Option<Extent>,
 }
@@ -53,7 +60,7 @@ impl Report {
 impl State {
     /// How this peer stands in the slot; `None` if it knows nothing of it.
     #[must_use]
-    pub fn report(&self, slot: Slot) -> Option<Report> {
+    pub fn report(&self, now: Duration, slot: Slot) -> Option<Report> {
         let replica = self.replicas.get(&slot)?;
         let extent = |log: &super::Log| Extent {
             applied: log.applied(),
@@ -65,8 +72,28 @@ impl State {
             sealed: replica.acceptor.sealed || replica.installing,
             changing: replica.proposer.is_some() || replica.levelling.is_some() || replica.accepting.is_some(),
             copying: replica.learning.is_some(),
+            disputed: replica.acceptor.rival.is_some(),
+            certain_for: self.certain_for(now, slot, replica),
             log: replica.log.as_ref().map(extent),
         })
+    }
+
+    /// How this peer stands in all slots that it knows anything of.
+    pub fn reports(&self, now: Duration) -> impl Iterator<Item = Report> {
+        self.replicas.keys().filter_map(move |slot| self.report(now, *slot))
+    }
+
+    /// A majority has been there at the time by which the slowest of the quickest majority was heard.
+    fn certain_for(&self, now: Duration, slot: Slot, replica: &Replica) -> Option<Duration> {
+        let (view, me) = (replica.view(), self.me.peer);
+        let stood = |peer: &PeerId| match *peer == me {
+            true => Some(replica.sealed_since.unwrap_or(now)),
+            false => self.leases.stood_by(*peer, slot, view.epoch),
+        };
+        let mut times: Vec<Duration> = view.electors.iter().filter_map(stood).collect();
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        let time = times.get(view.electors.len() / 2).filter(|_| view.has(me))?;
+        Some(now.saturating_sub(*time))
     }
 
     /// How a key stands in this peer's copy of its slot, if it has one.

@@ -93,6 +93,8 @@ impl Random {
             sealed: self.0.random(),
             changing: self.0.random(),
             copying: self.0.random(),
+            disputed: self.0.random(),
+            certain_for: self.perhaps(|random| std::time::Duration::from_micros(random.number() >> 8)),
             log: self.perhaps(extent),
         };
         (report, KeyReport { applied: self.perhaps(Self::any), pending: self.perhaps(Self::any) })
@@ -129,7 +131,8 @@ impl Random {
         let slot = self.slot();
         let (view, next) = self.views(slot);
         let accepted = self.perhaps(|random| (random.ballot(), next));
-        Acceptor { view, promised: self.perhaps(Self::ballot), accepted, sealed: self.0.random() }
+        let rival = self.perhaps(|random| random.epoch().generation);
+        Acceptor { view, promised: self.perhaps(Self::ballot), accepted, sealed: self.0.random(), rival }
     }
 
     pub(super) fn view(&mut self) -> View {
