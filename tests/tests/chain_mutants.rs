@@ -128,8 +128,11 @@ const FOUND_BY_MODEL: &[(&[&str], &str, &str)] = &[
     (&["unseals_listed_only", "install_before_use"], "member restarted", TWO_ENTRIES),
 ];
 
-/// Rules that a few inputs of one peer show to be needed: whether what they prevent has happened.
-const FOUND_BY_HAND: &[(&str, fn(Rules) -> bool)] = &[("generation_before_epoch", left_behind)];
+/// A few inputs of one peer: whether what a rule prevents has happened.
+type ByHand = fn(Rules) -> bool;
+
+/// Rules that a few inputs show to be needed.
+const FOUND_BY_HAND: &[(&str, ByHand)] = &[("generation_before_epoch", left_behind)];
 
 /// Needed, but nothing has found it missing since a proposer waits for whoever is in contact, and a copy that is reported
 /// ready keeps its peer from leaving (seed 315 did before): no seed below 3,000 does, and the model never ticks, so that it
