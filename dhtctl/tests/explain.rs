@@ -79,6 +79,7 @@ async fn each_reason_is_one_sentence() {
         (PlacementReason::Lost, &[2, 3], "02020202, 03030303 do not answer: the slot goes on without them."),
         (PlacementReason::NoMajority, &[2, 3], "02020202, 03030303 do not answer, and the other electors are no"),
         (PlacementReason::Changing, &[2], "The slot's view is being changed"),
+        (PlacementReason::Disputed, &[1], "Two recoveries, neither of which knew of the other"),
         (PlacementReason::ViewUnknown, &[], "Nobody who answers knows who holds the slot."),
     ];
     for (reason, about, sentence) in sentences {

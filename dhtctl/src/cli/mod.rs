@@ -71,6 +71,7 @@ async fn run(arguments: &Arguments, console: &Console) -> Outcome {
         Command::Status(status) => ring::status::run(&client(arguments)?, status, console).await,
         Command::Lookup(lookup) => ring::lookup::run(&client(arguments)?, lookup, console).await,
         Command::Explain(explain) => ring::explain::run(&client(arguments)?, explain, console).await,
+        Command::Recover(recover) => ring::recover::run(&client(arguments)?, recover, console).await,
         Command::Verify(_) => ring::verify::run(&client(arguments)?, console).await,
     }
 }

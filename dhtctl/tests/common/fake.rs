@@ -10,8 +10,8 @@ use dhtctl::proto::{
     CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, DepartRequest, DepartResponse,
     ExplainRequest, ExplainResponse, ExportRequest, ExportResponse, Finger, GetRequest, GetResponse, Hop, HopReason,
     IncrementRequest, IncrementResponse, JoinRequest, JoinResponse, KeyValue, KnownPeer, LookupRequest, LookupResponse,
-    Mode, Node, NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, Ring,
-    StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, Version,
+    Mode, Node, NodeState, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, RecoverRequest,
+    RecoverResponse, Ring, StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, Version,
     kv_service_server::{KvService, KvServiceServer},
     lookup_request::Target,
     ring_service_server::{RingService, RingServiceServer},
@@ -50,6 +50,9 @@ pub(crate) struct State {
     pub(crate) overlay: Mutex<OverlayResponse>,
     pub(crate) report: Mutex<VerifyResponse>,
     pub(crate) explanation: Mutex<ExplainResponse>,
+    pub(crate) findings: Mutex<RecoverResponse>,
+    /// Who was to be given up, and whether only to see what would come of it.
+    pub(crate) recovered: Mutex<Vec<(Vec<Bytes>, bool)>>,
     pub(crate) store_failure: Mutex<String>,
     pub(crate) joined_through: Mutex<Vec<String>>,
     pub(crate) departed: Mutex<bool>,
@@ -184,6 +187,8 @@ impl State {
             overlay: Mutex::new(overlay),
             report: Mutex::default(),
             explanation: Mutex::default(),
+            findings: Mutex::default(),
+            recovered: Mutex::default(),
             store_failure: Mutex::default(),
             joined_through: Mutex::default(),
             departed: Mutex::default(),
@@ -325,6 +330,12 @@ impl RingService for Service {
     async fn explain(&self, _: Request<ExplainRequest>) -> Answer<ExplainResponse> {
         self.0.check_read()?;
         Ok(Response::new(locked(&self.0.explanation).clone()))
+    }
+
+    async fn recover(&self, request: Request<RecoverRequest>) -> Answer<RecoverResponse> {
+        let RecoverRequest { dead, dry_run } = request.into_inner();
+        locked(&self.0.recovered).push((dead, dry_run));
+        Ok(Response::new(RecoverResponse { done: !dry_run, ..locked(&self.0.findings).clone() }))
     }
 
     async fn verify(&self, _: Request<VerifyRequest>) -> Answer<VerifyResponse> {

@@ -76,7 +76,10 @@ impl Coordinator {
                 let (view, reports) = self.gather_reports(slot, &at, &home, &peers).await?;
                 let verdict = judge_chain(view.as_ref(), &home, replicas, &reports);
                 let order = view.iter().flat_map(View::peers).collect::<Vec<_>>();
-                let stands = reports.into_iter().map(|(peer, report)| (peer, report.map(|it| Stand::Chain(it.map(Box::new))))).collect();
+                let stands = reports
+                    .into_iter()
+                    .map(|(peer, report)| (peer, report.map(|it| Stand::Chain(it.map(Box::new)))))
+                    .collect();
                 (view, in_order(stands, &order, &home), verdict)
             }
             Mode::Eventual => {
@@ -195,6 +198,10 @@ fn judge_chain(view: Option<&View>, home: &[PeerId], replicas: usize, reports: &
     let Some(view) = view else {
         return (Reason::ViewUnknown, home.iter().copied().filter(silent).collect());
     };
+    let disputed: Vec<PeerId> = view.peers().filter(|peer| report(*peer).is_some_and(|it| it.disputed)).collect();
+    if !disputed.is_empty() {
+        return (Reason::Disputed, disputed);
+    }
     if !view.majority(view.electors.iter().copied().filter(|peer| !silent(peer))) {
         return (Reason::NoMajority, view.electors.iter().copied().filter(silent).collect());
     }
@@ -257,7 +264,15 @@ mod tests {
 
     fn at(view: &View) -> Report {
         let log = Some(Extent::default());
-        Report { view: view.clone(), sealed: false, changing: false, copying: false, disputed: false, certain_for: None, log }
+        Report {
+            view: view.clone(),
+            sealed: false,
+            changing: false,
+            copying: false,
+            disputed: false,
+            certain_for: None,
+            log,
+        }
     }
 
     fn judged(view: &View, home: &[u8], answers: &[(u8, Option<Report>)]) -> (Reason, Vec<PeerId>) {
@@ -281,6 +296,8 @@ mod tests {
         assert_eq!(judged(&whole, &[1, 2, 3], &all(&[3])), (Reason::NoMajority, peers(&[1, 2])));
         let sealed = [(1, Some(Report { sealed: true, ..at(&whole) })), (2, Some(at(&whole))), (3, None)];
         assert_eq!(judged(&whole, &[1, 2, 3], &sealed), (Reason::Changing, peers(&[1])));
+        let disputed = [(1, Some(Report { disputed: true, sealed: true, ..at(&whole) })), (2, None), (3, None)];
+        assert_eq!(judged(&whole, &[1, 2, 3], &disputed), (Reason::Disputed, peers(&[1])));
         let small = view(&[1, 2], &[1]);
         let both = [(1, Some(at(&small))), (2, Some(at(&small)))];
         assert_eq!(judged(&small, &[1, 2], &both), (Reason::TooFewPeers, vec![]));

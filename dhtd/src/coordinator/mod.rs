@@ -9,6 +9,7 @@ mod error;
 mod explain;
 pub(crate) mod export;
 mod get;
+mod recover;
 mod verify;
 mod write;
 
@@ -29,6 +30,7 @@ pub use commit::{Done, WriteOutcome};
 pub use error::OperationError;
 pub use explain::{Explanation, Stand, committed};
 pub use get::{Held, Read};
+pub use recover::{Findings, RecoverError};
 pub use verify::VERIFY_TIME;
 
 use self::commit::Queues;
@@ -79,6 +81,8 @@ struct Inner {
     limits: Limits,
     located: Mutex<HashMap<Slot, Located>>,
     queues: Queues,
+    /// Held by the recovery that this peer carries out.
+    recovering: tokio::sync::Mutex<()>,
 }
 
 /// A home group that was looked up.
@@ -91,7 +95,8 @@ impl Coordinator {
     /// A coordinator over what the peer's loops share.
     #[must_use]
     pub fn new(shared: Arc<Shared>, control: Handle, limits: Limits) -> Self {
-        Self(Arc::new(Inner { shared, control, limits, located: Mutex::default(), queues: Queues::default() }))
+        let (located, queues, recovering) = Default::default();
+        Self(Arc::new(Inner { shared, control, limits, located, queues, recovering }))
     }
 
     /// Takes in records of another replica; they are on disk on return.

@@ -8,6 +8,7 @@
 //! immutable picture of the ring, and the data path reads it without waiting for anybody.
 
 pub mod chains;
+mod claims;
 pub mod clock;
 pub mod control;
 mod membership;
@@ -26,6 +27,7 @@ use crate::{
     transport::{Calls, Channels, Exchange, Trouble},
 };
 
+pub use claims::Claims;
 pub use control::{Control, Handle};
 pub use membership::{Membership, RingFile};
 
@@ -39,6 +41,8 @@ pub struct Shared {
     pub shards: OnceLock<Arc<Shards>>,
     /// The chains; unset until the peer knows its ring, and in a ring without any.
     pub chains: OnceLock<Arc<Chains>>,
+    /// What the peer has promised a recovery.
+    pub claims: Claims,
     /// One-way messages to other peers.
     pub exchange: Exchange,
     /// The same for chain mode's entries and what goes with them: nothing else waits behind them.
@@ -57,9 +61,12 @@ impl Shared {
     pub fn new(me: Peer, trouble: mpsc::Sender<Trouble>, store: Arc<dyn Engine>) -> Self {
         let routes = Arc::new(ArcSwap::from_pointee(Routes::outside(me)));
         let channels = Arc::new(Channels::default());
+        let claims = Claims::new(routes.load().me.id);
+        let exchange = |channels| Exchange::new(channels, routes.clone(), claims.shared(), trouble.clone());
         Self {
-            exchange: Exchange::new(channels.clone(), routes.clone(), trouble.clone()),
-            replicate: Exchange::new(Arc::default(), routes.clone(), trouble),
+            exchange: exchange(channels.clone()),
+            replicate: exchange(Arc::default()),
+            claims,
             calls: Calls::new(channels.clone(), routes.clone()),
             store,
             shards: OnceLock::new(),

@@ -4,6 +4,7 @@ mod deadline;
 mod explain;
 mod kv;
 mod peer;
+mod recover;
 mod replies;
 mod ring;
 mod status;

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use dht_core::{overlay::Body, replication::chain::Snapshot, ring::Slot};
+use dht_core::{
+    overlay::{Body, Peer},
+    replication::chain::Snapshot,
+    ring::Slot,
+};
 use dhtd_proto::{
     PROTOCOL_VERSION,
     v1::{
@@ -17,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     replies::{Replies, ReplySender},
-    status::{refused, stopping},
+    status::{given_up, refused, stopping},
 };
 use crate::{
     coordinator::{Coordinator, Done, OperationError, WriteOutcome, export::Page},
@@ -132,6 +136,7 @@ impl PeerApi {
         }
         let stranger = wire::ring_id(&request.ring_id)?.is_none();
         check_ring(&self.shared, &request.ring_id)?;
+        self.hear_claim(&sender, request.claim).await?;
         for message in request.messages {
             let body = wire::decode(&sender, message)?;
             // Who is in no ring may ask for the way in, and whether somebody is there.
@@ -152,6 +157,17 @@ impl PeerApi {
             }
         }
         Ok(())
+    }
+}
+
+impl PeerApi {
+    /// What the sender has promised a recovery may be news here; if it was given up, it hears so.
+    async fn hear_claim(&self, sender: &Peer, theirs: Option<v1::Claim>) -> Result<(), Status> {
+        if let Some(claim) = theirs.map(wire::chain::decode_claim).transpose()? {
+            self.shared.hear_claim(&claim).await;
+        }
+        let known = self.shared.claims.known();
+        if known.banned.contains(&sender.id) { Err(given_up(known.generation)) } else { Ok(()) }
     }
 }
 
@@ -209,6 +225,20 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
                 tokio::spawn(async move {
                     let report = coordinator.report_for_peer(call).await;
                     reply(&replies, tag, report.map_or_else(|error| Reply::Failure(error.into()), Reply::Report));
+                });
+            }
+            Some(Call::Survey(call)) => {
+                let (coordinator, replies) = (coordinator.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let survey = coordinator.survey_for_peer(call).await;
+                    reply(&replies, tag, survey.map_or_else(|error| Reply::Failure(error.into()), Reply::Survey));
+                });
+            }
+            Some(Call::Recover(call)) => {
+                let (coordinator, replies) = (coordinator.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let done = coordinator.recover_for_peer(call).await;
+                    reply(&replies, tag, done.map_or_else(|error| Reply::Failure(error.into()), Reply::Recover));
                 });
             }
             None => {

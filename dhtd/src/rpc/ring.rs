@@ -1,6 +1,10 @@
 //! `RingService`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use dht_core::{
@@ -10,14 +14,14 @@ use dht_core::{
 };
 use dhtd_proto::v1::{
     self, DepartRequest, DepartResponse, ExplainRequest, ExplainResponse, JoinRequest, JoinResponse, LookupRequest,
-    LookupResponse, OverlayRequest, OverlayResponse, PeerPhase, StatusRequest, StatusResponse, VerifyRequest,
-    VerifyResponse, lookup_request::Target, ring_service_server::RingService,
+    LookupResponse, OverlayRequest, OverlayResponse, PeerPhase, RecoverRequest, RecoverResponse, StatusRequest,
+    StatusResponse, VerifyRequest, VerifyResponse, lookup_request::Target, ring_service_server::RingService,
 };
 use tokio::sync::oneshot;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::{deadline, explain, status};
+use super::{deadline, explain, recover, status};
 use crate::{
     coordinator::{Coordinator, VERIFY_TIME},
     driver::{Handle, Shared, control::Command},
@@ -76,6 +80,17 @@ impl RingService for RingApi {
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let explanation = self.coordinator.explain(request.into_inner().key).await?;
         Ok(Response::new(explain::response(&explanation)))
+    }
+
+    async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        let RecoverRequest { dead, dry_run } = request.into_inner();
+        let dead = dead.iter().map(|id| wire::peer_id(id)).collect::<Result<BTreeSet<PeerId>, _>>();
+        let dead = dead.map_err(|malformed| status::invalid("dead", malformed.0))?;
+        let coordinator = self.coordinator.clone();
+        // It goes on if the operator does not wait.
+        let findings = tokio::spawn(async move { coordinator.recover(dead, dry_run).await });
+        let findings = findings.await.map_err(|_| status::stopping())??;
+        Ok(Response::new(recover::response(&findings, !dry_run)))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {

@@ -6,6 +6,7 @@
 //! identity.json   {"peer_id": "<32 hexadecimal digits>", "incarnation": <number of the current start, from 1>}
 //! ring.json       which ring the peer belongs to             (content: the caller's)
 //! peers.json      which other peers it has known             (content: the caller's)
+//! recovery.json   who was given up by hand, and by which recovery (content: the caller's)
 //! store/          the engine's
 //! ```
 //!
@@ -70,6 +71,8 @@ pub enum StateFile {
     Ring,
     /// `peers.json`
     Peers,
+    /// `recovery.json`
+    Recovery,
 }
 
 impl StateFile {
@@ -77,6 +80,7 @@ impl StateFile {
         match self {
             Self::Ring => "ring.json",
             Self::Peers => "peers.json",
+            Self::Recovery => "recovery.json",
         }
     }
 }
@@ -286,7 +290,9 @@ fn next_identity(path: &Path, new_peer_id: impl FnOnce() -> [u8; 16]) -> Result<
 }
 
 fn has_state(path: &Path) -> bool {
-    [StateFile::Ring.name(), StateFile::Peers.name(), STORE_DIRECTORY].iter().any(|name| path.join(name).exists())
+    [StateFile::Ring.name(), StateFile::Peers.name(), StateFile::Recovery.name(), STORE_DIRECTORY]
+        .iter()
+        .any(|name| path.join(name).exists())
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DataDirError> {

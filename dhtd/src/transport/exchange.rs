@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dht_core::{
     overlay::{Peer, Routes},
     ring::PeerId,
+    view::{Claim, Generation},
 };
 use dhtd_proto::{PROTOCOL_VERSION, v1};
 use prost::Message as _;
@@ -16,6 +17,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::{Channels, by_address::ByAddress};
 use crate::wire::{self, PeerBody};
@@ -32,6 +34,15 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// The other end has given this peer up, in a recovery of that name.
+    #[must_use]
+    pub fn given_up(&self) -> Option<Generation> {
+        let details = self.status.get_error_details();
+        let info = details.error_info().filter(|info| info.reason == wire::GIVEN_UP)?;
+        let counter = info.metadata.get("counter")?.parse().ok()?;
+        Some(Generation { counter, by: info.metadata.get("recovered_by")?.parse().ok() })
+    }
+
     /// Nobody is there: the connection could not be made or was cut, as opposed to being refused for a reason.
     #[must_use]
     pub fn unreachable(&self) -> bool {
@@ -45,6 +56,7 @@ pub struct Exchange {
     outboxes: ByAddress<mpsc::Sender<Letter>>,
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
+    claim: Arc<ArcSwap<Claim>>,
     trouble: mpsc::Sender<Trouble>,
 }
 
@@ -60,6 +72,7 @@ struct Postman {
     letters: mpsc::Receiver<Letter>,
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
+    claim: Arc<ArcSwap<Claim>>,
     trouble: mpsc::Sender<Trouble>,
 }
 
@@ -70,10 +83,16 @@ struct Stream {
 }
 
 impl Exchange {
-    /// `routes` tells who this peer is; `trouble` hears of addresses that can't be reached.
+    /// `routes` tells who this peer is, `claim` what it has promised a recovery; `trouble` hears of addresses that can't be
+    /// reached.
     #[must_use]
-    pub fn new(channels: Arc<Channels>, routes: Arc<ArcSwap<Routes>>, trouble: mpsc::Sender<Trouble>) -> Self {
-        Self { outboxes: ByAddress::default(), channels, routes, trouble }
+    pub fn new(
+        channels: Arc<Channels>,
+        routes: Arc<ArcSwap<Routes>>,
+        claim: Arc<ArcSwap<Claim>>,
+        trouble: mpsc::Sender<Trouble>,
+    ) -> Self {
+        Self { outboxes: ByAddress::default(), channels, routes, claim, trouble }
     }
 
     /// Sends to an address; `receiver` is who should be there, if known. Must be called within a tokio runtime.
@@ -85,8 +104,9 @@ impl Exchange {
 
     fn open(&self, address: Arc<str>) -> mpsc::Sender<Letter> {
         let (outbox, letters) = mpsc::channel(OUTBOX);
-        let (channels, routes, trouble) = (self.channels.clone(), self.routes.clone(), self.trouble.clone());
-        tokio::spawn(Postman { address, letters, channels, routes, trouble }.run());
+        let (channels, routes, claim) = (self.channels.clone(), self.routes.clone(), self.claim.clone());
+        let trouble = self.trouble.clone();
+        tokio::spawn(Postman { address, letters, channels, routes, claim, trouble }.run());
         outbox
     }
 }
@@ -177,6 +197,7 @@ impl Postman {
             receiver_id,
             sender: Some(wire::peer(sender.as_ref().unwrap_or(&routes.me))),
             messages,
+            claim: Some(self.claim.load()).filter(|it| it.generation.counter > 0).map(|it| wire::chain::claim(&it)),
         }
     }
 }

@@ -146,6 +146,11 @@ fn sentence(answer: &ExplainResponse) -> String {
              of them are back."
         ),
         PlacementReason::Changing => "The slot's view is being changed: it is served again in a moment.".to_owned(),
+        PlacementReason::Disputed => {
+            "Two recoveries, neither of which knew of the other, have started the slot again: nobody serves it before a \
+             third one gives up the peers of one side."
+                .to_owned()
+        }
         PlacementReason::ViewUnknown => "Nobody who answers knows who holds the slot.".to_owned(),
         PlacementReason::Unspecified => {
             "For a reason that this dhtctl does not know: use the peers' release.".to_owned()
@@ -163,6 +168,7 @@ const fn reason_name(reason: PlacementReason) -> &'static str {
         PlacementReason::NoMajority => "no_majority",
         PlacementReason::Changing => "changing",
         PlacementReason::ViewUnknown => "view_unknown",
+        PlacementReason::Disputed => "disputed",
         PlacementReason::Unspecified => "unknown",
     }
 }

@@ -14,7 +14,7 @@ use dht_core::{
         Change, Command, Input, KeyReport, Message, Output, Refusal, Reply, Report, State, Timer, Token,
     },
     ring::{PeerId, Slot},
-    view::{Epoch, View},
+    view::{Claim, Epoch, View},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -38,6 +38,8 @@ pub(super) enum Job {
     Write { slot: Slot, epoch: Epoch, command: Command, done: WriteDone },
     Read { slot: Slot, at: RecordKey, done: ReadDone },
     Scan { slot: Slot, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>> },
+    Survey { claim: Option<Claim>, reply: oneshot::Sender<Vec<Report>> },
+    Recover { views: Vec<(View, bool)>, reply: oneshot::Sender<()> },
     Report { slot: Slot, at: RecordKey, reply: oneshot::Sender<Option<(Report, KeyReport)>> },
     Stop,
 }
@@ -63,6 +65,8 @@ pub(super) struct Worker {
     next_timer: u64,
     /// What has to be synced once the batch is put.
     sync: Option<u64>,
+    /// What is done once everything so far is on disk.
+    once_durable: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 /// A client.
@@ -86,7 +90,7 @@ impl Worker {
         jobs: mpsc::WeakSender<Job>,
     ) -> Self {
         let routes = shared.routes.load_full();
-        let (waiters, timers) = Default::default();
+        let (waiters, timers, once_durable) = Default::default();
         let (next_token, next_timer, ticks, sync) = (0, 0, 0, None);
         Self {
             group,
@@ -105,6 +109,7 @@ impl Worker {
             timers,
             next_timer,
             sync,
+            once_durable,
         }
     }
 
@@ -152,6 +157,17 @@ impl Worker {
                 let report = self.state.report(clock::now(), slot);
                 let key = self.state.report_key(slot, &at, &self.store);
                 drop(reply.send(report.map(|report| (report, key))));
+            }
+            Job::Survey { claim, reply } => {
+                if let Some(claim) = claim {
+                    self.handle(Input::Claim(claim));
+                }
+                let reports = self.state.reports(clock::now()).collect();
+                self.once_durable.push(Box::new(|| drop(reply.send(reports))));
+            }
+            Job::Recover { views, reply } => {
+                views.into_iter().for_each(|(view, begins_empty)| self.handle(Input::Recover(view, begins_empty)));
+                self.once_durable.push(Box::new(|| _ = reply.send(())));
             }
             Job::Stop => {}
         }
@@ -278,6 +294,14 @@ impl Worker {
     fn put(&mut self) {
         if self.store.flush().is_err() {
             return;
+        }
+        if !self.once_durable.is_empty() {
+            let (ticket, then) = (self.shards.durable_ticket(), std::mem::take(&mut self.once_durable));
+            tokio::spawn(async move {
+                if ticket.await.is_ok() {
+                    then.into_iter().for_each(|then| then());
+                }
+            });
         }
         let Some(number) = self.sync.take() else { return };
         let (ticket, jobs) = (self.shards.durable_ticket(), self.jobs.clone());

@@ -58,6 +58,12 @@ fn how_a_peer_stands_reads_back() {
 }
 
 #[test]
+fn what_recoveries_say_reads_back() {
+    read_back(|random| vec![random.claim()], claim, decode_claim);
+    read_back(|random| vec![random.survey()], survey, decode_survey);
+}
+
+#[test]
 fn what_is_stored_reads_back() {
     read_back(Random::entries_of_each_effect, entry, decode_entry);
     read_back(Random::recorded, |of| recorded(*of), decode_recorded);

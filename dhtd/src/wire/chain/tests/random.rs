@@ -3,13 +3,16 @@
 use bytes::Bytes;
 use dht_core::{
     record::{KeyspaceId, RecordKey},
-    replication::chain::{
-        Action, Body, Command, Condition, Effect, Entry, Extent, KeyReport, Message, Outcome, Record, Recorded,
-        Refusal, Report, RequestId, Value,
+    replication::{
+        chain::{
+            Action, Body, Command, Condition, Effect, Entry, Extent, KeyReport, Message, Outcome, Record, Recorded,
+            Refusal, Report, RequestId, Value,
+        },
+        recovery::Survey,
     },
     ring::{PeerId, Slot},
     view::{
-        Acceptor, Ballot, Epoch, Generation, Grant, Heartbeat, Member, Position, Promise, View,
+        Acceptor, Ballot, Claim, Epoch, Generation, Grant, Heartbeat, Member, Position, Promise, View,
         delta::{Delta, Version},
     },
 };
@@ -98,6 +101,16 @@ impl Random {
             log: self.perhaps(extent),
         };
         (report, KeyReport { applied: self.perhaps(Self::any), pending: self.perhaps(Self::any) })
+    }
+
+    pub(super) fn claim(&mut self) -> Claim {
+        Claim { generation: self.epoch().generation, banned: self.peers(4).into_iter().collect() }
+    }
+
+    pub(super) fn survey(&mut self) -> Survey {
+        let reports = self.some(3, |random| random.report().0);
+        let (incarnation, claim, members) = (self.any(), self.claim(), self.peers(5).into_iter().collect());
+        Survey { incarnation, claim, members, reports }
     }
 
     fn heartbeat(&mut self) -> Heartbeat {
