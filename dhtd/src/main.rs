@@ -98,7 +98,7 @@ fn code_of(error: &ServerError) -> u8 {
         ServerError::Listen { .. } => EX_UNAVAILABLE,
         ServerError::DataDir(_) | ServerError::Store { .. } => EX_IOERR,
         ServerError::NoRing(_) => EX_USAGE,
-        ServerError::FoundedOtherwise { .. } | ServerError::Departed(_) => EX_CONFIG,
+        ServerError::FoundedOtherwise { .. } | ServerError::Departed(_) | ServerError::GivenUp { .. } => EX_CONFIG,
         ServerError::Serve(_) => EX_SOFTWARE,
     }
 }

@@ -14,6 +14,7 @@ use dht_core::{
     record::Mode,
     replication::eventual,
     ring::SlotBits,
+    view::Generation,
 };
 use dhtd_proto::{DESCRIPTOR_SET, v1};
 use thiserror::Error;
@@ -28,7 +29,7 @@ use crate::{
     config::{Config, Start},
     coordinator::{Coordinator, Limits},
     driver::{
-        Control, Handle, Membership, Shared,
+        Claims, Control, Handle, Membership, Shared,
         catalogue::Known,
         control::{Command, OpenShards},
         shards::Shards,
@@ -68,6 +69,19 @@ pub enum ServerError {
     /// Others remember that this peer holds nothing any more, and so does it itself.
     #[error("the peer in {0} has departed for good\nhint: start a new one with an empty data directory")]
     Departed(String),
+    /// The others go on without it, and would refuse it.
+    #[error(
+        "the peer in {dir} was given up for lost by recovery {counter} (carried out by peer {by}): others may have gone on \
+         without what it knows\nhint: keep {dir} if something is missing, and start a new peer with an empty data directory"
+    )]
+    GivenUp {
+        /// The data directory.
+        dir: String,
+        /// Counts the ring's recoveries.
+        counter: u32,
+        /// The id of who carried it out.
+        by: String,
+    },
     /// What was asked for is not what the ring is.
     #[error(
         "{dir} was asked for {what}\nhint: leave the flag out; what a ring was founded with does not change, and dhtctl replicas set changes k"
@@ -122,6 +136,7 @@ impl Server {
         tracing::info!(peer = %me.id.short(), address = %me.address, incarnation = me.incarnation, "starting");
         let (trouble, troubles) = mpsc::channel(64);
         let shared = Arc::new(Shared::new(me.clone(), trouble, engine.clone(), catalogue));
+        shared.claims.keep_in(dir.clone())?;
         let (handle, inbox) = Handle::new();
         let control = control(&config, me.clone(), &shared, &handle, dir, engine);
         let control = tokio::spawn(control.run(inbox, troubles));
@@ -137,9 +152,12 @@ impl Server {
         }
         let (stop, stopping) = oneshot::channel();
         let serving = serve(listener, shared.clone(), handle, seeds, stopping, control);
+        let banned = dir_name.clone();
         let data = shared.clone();
         let stopped = tokio::spawn(async move {
-            serving.await?;
+            if let Some(generation) = serving.await? {
+                return Err(given_up(banned, generation));
+            }
             let Some(shards) = data.shards.get() else { return Ok(()) };
             shards.flush().await.map_err(|source| ServerError::Store { dir: dir_name, source })
         });
@@ -181,6 +199,9 @@ fn begin(config: &Config, dir: &DataDir) -> Result<Begin, ServerError> {
     if Membership::has_departed(dir)? {
         return Err(ServerError::Departed(name()));
     }
+    if let Some(generation) = Claims::gave_up(dir)? {
+        return Err(given_up(name(), generation));
+    }
     if let Some(saved) = Membership::load(dir)? {
         if let Some(what) = config.founding.differs_from(&saved.ring) {
             return Err(ServerError::FoundedOtherwise { dir: name(), what });
@@ -198,6 +219,11 @@ fn begin(config: &Config, dir: &DataDir) -> Result<Begin, ServerError> {
         Start::Idle(_) => Ok(Begin::Wait),
         Start::Unsaid => Err(ServerError::NoRing(name())),
     }
+}
+
+fn given_up(dir: String, generation: Generation) -> ServerError {
+    let by = generation.by.map_or_else(String::new, |by| by.to_string());
+    ServerError::GivenUp { dir, counter: generation.counter, by }
 }
 
 fn describe(config: &Config, dir: &DataDir, address: SocketAddr) -> Peer {
@@ -246,6 +272,7 @@ async fn lacks_data(handle: &Handle) -> bool {
     handle.inspect(|overlay, replication| overlay.ring().is_some() && replication.is_none()).await.unwrap_or(false)
 }
 
+/// Serves until it is told to stop, the peer has departed, or hears that it was given up: by which recovery.
 async fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
@@ -253,7 +280,7 @@ async fn serve(
     seeds: Vec<Arc<str>>,
     stopping: oneshot::Receiver<()>,
     mut control: JoinHandle<()>,
-) -> Result<(), ServerError> {
+) -> Result<Option<Generation>, ServerError> {
     let coordinator = Coordinator::new(shared.clone(), handle.clone(), Limits::default());
     let kv = v1::kv_service_server::KvServiceServer::new(KvApi(coordinator.clone()));
     let ring = RingApi {
@@ -290,12 +317,14 @@ async fn serve(
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async { drop(shut.await) });
     let mut server = tokio::spawn(server);
     let failed = |error: &dyn StdError| ServerError::Serve(error.to_string());
+    let mut given_up = None;
     tokio::select! {
         _ = stopping => {}
+        generation = shared.claims.given_up() => given_up = Some(generation),
         _ = &mut control => {} // Departed: the last messages are on their way.
         ended = &mut server => {
             return match ended {
-                Ok(Ok(())) => Ok(()),
+                Ok(Ok(())) => Ok(None),
                 Ok(Err(error)) => Err(failed(&error)),
                 Err(error) => Err(failed(&error)),
             };
@@ -313,7 +342,7 @@ async fn serve(
     if let Some(chains) = shared.chains.get() {
         chains.stop().await;
     }
-    Ok(())
+    Ok(given_up)
 }
 
 /// Ready is a member whose store takes writes. There is no event for the store, so it is looked at now and then.

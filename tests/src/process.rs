@@ -234,6 +234,8 @@ impl Peer {
     /// If it ends well.
     pub fn refuse_to_start(&mut self) -> String {
         self.launch();
+        // Left open, since it is to end by itself, which may take it a moment.
+        let _stdin = self.child.as_mut().and_then(|child| child.stdin.take());
         assert!(!self.wait(), "it ended well");
         self.log.iter().flat_map(mpsc::Receiver::iter).collect::<Vec<_>>().join("\n")
     }

@@ -46,6 +46,10 @@
 //! | `sealed_acks_nothing`, `sealed_appends_nothing` | pair | an acknowledged write that is not in the next view's history |
 //! | `unseals_listed_only`, `install_before_use` | member restarted | two entries of one number |
 //!
+//! | rule switched off | shown by hand | what it finds |
+//! |---|---|---|
+//! | `generation_before_epoch` | `left_behind` | a recovered slot goes back to what was given up |
+//!
 //! - A promise says where the log ends, all of it on disk. Whoever appends nothing afterwards acknowledges at most up to
 //!   there, which the next view's frontier covers; whoever acknowledges nothing afterwards may append what it likes, since
 //!   nothing is committed that not all have acknowledged.
@@ -59,9 +63,23 @@
 //! kept one finds nothing any more, look for another: `sim chains --first --without RULE`; or for a world:
 //! `model chain --shortest --without RULE`, which also prints the way.
 
-use dht_core::Rules;
+use std::{sync::Arc, time::Duration};
+
+use dht_core::{
+    Rules,
+    overlay::{Peer, Routes},
+    replication::{
+        chain::{Body, Config, Input, Message, State},
+        recovery::REVISION_JUMP,
+    },
+    ring::{PeerId, Slot},
+    view::{Claim, Epoch, Generation, Member, Position, View},
+};
 use dht_tests::model::chain::{self, Chain, LOST, SAFE, TWO_ENTRIES, TWO_VIEWS as TWO_VIEWS_IN_MODEL};
-use dht_tests::sim::scenario::{Trials, tried};
+use dht_tests::sim::{
+    Disk,
+    scenario::{Trials, tried},
+};
 use stateright::{Checker, Model};
 
 const LINEARIZABLE: &str = "is not linearizable";
@@ -109,6 +127,12 @@ const FOUND_BY_MODEL: &[(&[&str], &str, &str)] = &[
     (&["sealed_acks_nothing", "sealed_appends_nothing"], "pair", LOST),
     (&["unseals_listed_only", "install_before_use"], "member restarted", TWO_ENTRIES),
 ];
+
+/// A few inputs of one peer: whether what a rule prevents has happened.
+type ByHand = fn(Rules) -> bool;
+
+/// Rules that a few inputs show to be needed.
+const FOUND_BY_HAND: &[(&str, ByHand)] = &[("generation_before_epoch", left_behind)];
 
 /// Needed, but nothing has found it missing since a proposer waits for whoever is in contact, and a copy that is reported
 /// ready keeps its peer from leaving (seed 315 did before): no seed below 3,000 does, and the model never ticks, so that it
@@ -165,6 +189,36 @@ fn not_shown(off: &[&str], world: &str, what: &str) -> Option<String> {
 }
 
 #[test]
+fn a_few_inputs_show_what_the_rest_prevent() {
+    for (rule, happens) in FOUND_BY_HAND {
+        assert!(!happens(Rules::ALL), "{rule}: it happens all the same");
+        assert!(happens(Rules::without(rule).expect("a rule of that name")), "{rule}: nothing happens any more");
+    }
+}
+
+/// A slot was recovered from the view that everyone knew who was left. The lost ones had decided later ones, and told a
+/// peer of which nobody has heard: what it knows, and the numbers say, is newer.
+fn left_behind(rules: Rules) -> bool {
+    let member = |name: u8| Member { peer: PeerId::new([name; 16]), incarnation: 1 };
+    let (slot, me, lost, stranger) = (Slot(0), member(1), member(2), member(3));
+    let description = Peer { id: me.peer, address: "a:1".into(), incarnation: 1, nodes: 1, leaving: false };
+    let routes = Arc::new(Routes::outside(description));
+    let founded = State::founding(me, [slot]);
+    let mut state = State::new(Config::default(), rules, me, routes, founded, 1);
+    state.start(Duration::ZERO);
+    let mut told = |input| state.handle(Duration::ZERO, input, &Disk::default());
+    let generation = Generation { counter: 1, by: Some(me.peer) };
+    told(Input::Claim(Claim { generation, banned: [lost.peer].into() }));
+    let before = View::founding(slot, me);
+    let epoch = |generation, number| Epoch { generation, number };
+    let frontier = Position { seq: REVISION_JUMP, ..before.frontier };
+    told(Input::Recover(View { epoch: epoch(generation, 2), frontier, ..before.clone() }, false));
+    let later = View { epoch: epoch(Generation::default(), 5), chain: vec![lost], ..before };
+    told(Input::Message(stranger.peer, Message::Slot(slot, Box::new(Body::Install(later)))));
+    state.view(slot).is_none_or(|view| view.epoch != epoch(generation, 2))
+}
+
+#[test]
 fn with_all_rules_the_same_seeds_find_nothing() {
     for (rule, seed, _) in FOUND {
         if let Err(failure) = tried(Trials::config(*seed), Trials::default()) {
@@ -180,6 +234,7 @@ fn no_rule_is_forgotten() {
             .iter()
             .map(|(rule, ..)| rule)
             .chain(FOUND_BY_MODEL.iter().flat_map(|it| it.0))
+            .chain(FOUND_BY_HAND.iter().map(|(rule, _)| rule))
             .chain(NOT_FOUND)
             .chain(OTHERS)
     };

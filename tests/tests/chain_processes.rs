@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use dht_tests::{
     linearizability::Verdict,
-    process::{Ring, dhtctl},
+    process::{Ring, dhtctl, eventually},
     torture::{Fault, Load, torture},
 };
-use dhtctl::Client;
+use dhtctl::{Client, proto::PlacementReason};
 use tokio::time::sleep;
 
 const CHAIN: &[&str] = &["--mode", "chain", "--slot-bits", "6"];
@@ -114,6 +114,28 @@ async fn a_peer_that_is_alone_refuses_and_says_so() {
         written_to(&client, &format!("key {key}"), "after", 3).await;
         assert_eq!(value(&ring.peers[2].client(), &format!("key {key}")).await.as_deref(), Some("after"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_says_where_a_key_is_and_what_stops_it() {
+    let mut ring = Ring::start(3, CHAIN, NODES).await;
+    let client = ring.peers[0].client();
+    written_to(&client, "key", "value", 3).await;
+    eventually("the key is at home", async || {
+        let explained = client.explain("key").await.expect("everyone is there");
+        let whole = explained.copies.len() == 3 && explained.copies.iter().all(|it| it.in_sync && it.revision > 0);
+        explained.reason() == PlacementReason::AtHome && whole
+    })
+    .await;
+    ring.peers[1].kill();
+    ring.peers[2].kill();
+    eventually("two are missed", async || {
+        let Ok(explained) = client.explain("key").await else { return false };
+        let here = explained.copies.iter().filter(|copy| copy.answered).collect::<Vec<_>>();
+        let missed = explained.reason() == PlacementReason::NoMajority && explained.about.len() == 2;
+        missed && here.len() == 1 && here[0].holds && here[0].revision > 0
+    })
+    .await;
 }
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -4,7 +4,10 @@
 
 mod seeds;
 
-use dht_tests::sim::scenario::{Failure, Trials, parted, tried};
+use std::sync::Mutex;
+
+use dht_core::ring::SlotBits;
+use dht_tests::sim::scenario::{Failure, Losses, Trials, parted, recovered, recovered_twice, tried};
 use seeds::for_seeds;
 
 #[test]
@@ -24,5 +27,36 @@ fn two_members_that_only_cannot_reach_each_other_do_not_stop_their_slot() {
         let stopped = written.iter().find(|(_, written)| **written < 20);
         let failure = |slot| Failure { seed, what: format!("slot {slot} takes hardly any command: {written:?}") };
         stopped.map_or(Ok(()), |(slot, _)| Err(failure(slot)))
+    });
+}
+
+#[test]
+fn what_a_recovery_loses_lies_within_its_bound_and_who_was_given_up_stays_out() {
+    let seen = Mutex::new(Losses::default());
+    for_seeds(0..100, |seed| {
+        let mut config = Trials::config(seed);
+        (config.replicas, config.slot_bits) = (3, SlotBits::new(2).expect("two bits are fine"));
+        let losses = recovered(config)?;
+        let mut seen = seen.lock().expect("no seed has panicked");
+        seen.bounded += losses.bounded;
+        seen.copied += losses.copied;
+        seen.empty += losses.empty;
+        seen.served += losses.served;
+        seen.recoveries += losses.recoveries;
+        seen.admitted += losses.admitted;
+        Ok(())
+    });
+    let Losses { bounded, copied, empty, served, recoveries, admitted, .. } =
+        *seen.lock().expect("no seed has panicked");
+    let all = [bounded, copied, empty, served, recoveries, admitted];
+    assert!(all.iter().all(|count| *count > 10) || std::env::var("DHT_SEED").is_ok(), "too little was seen: {seen:?}");
+}
+
+#[test]
+fn what_two_recoveries_have_started_again_is_served_by_nobody_until_a_third() {
+    for_seeds(0..40, |seed| {
+        let mut config = Trials::config(seed);
+        config.replicas = 3;
+        recovered_twice(config)
     });
 }

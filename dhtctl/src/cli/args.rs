@@ -1,6 +1,7 @@
 //! The command line.
 
 mod catalogue;
+mod holders;
 mod keys;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::{
     catalogue::{CreateKeyspace, DropKeyspace, Keyspace, KeyspaceCommand, Replicas, ReplicasCommand, SetReplicas},
+    holders::{Explain, Lookup, Recover},
     keys::{Cas, Delete, Expected, Export, Import, Incr, Insert, OnDuplicate, OnError, Query, Within},
 };
 
@@ -39,7 +41,7 @@ pub(crate) struct Arguments {
     /// How results are printed; errors on stderr follow
     #[arg(long, short, global = true, env = "DHTCTL_OUTPUT", hide_env_values = true, help_heading = GLOBAL, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
-    /// How long a call, a key of import, or the wait for more of a stream may take [default: 5s; verify, keyspace, replicas: 15s; join: 60s]
+    /// How long a call, a key of import, or the wait for more of a stream may take [default: 5s; verify, keyspace, replicas: 15s; recover: 30s; join: 60s]
     #[arg(long, global = true, env = "DHTCTL_TIMEOUT", hide_env_values = true, help_heading = GLOBAL, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
     #[command(subcommand)]
@@ -56,6 +58,8 @@ impl Arguments {
             Command::Verify(_) => Duration::from_secs(15),
             // Somebody else may be changing the same, and whoever does not answer is waited for.
             Command::Keyspace(_) | Command::Replicas(_) => Duration::from_secs(15),
+            // Everyone is asked twice, with an fsync in between and the length of a lease after that.
+            Command::Recover(_) => Duration::from_secs(30),
             _ => Duration::from_secs(5),
         };
         self.timeout.unwrap_or(default)
@@ -91,6 +95,8 @@ pub(crate) enum Command {
     Overlay(Overlay),
     Status(Status),
     Lookup(Lookup),
+    Explain(Explain),
+    Recover(Recover),
     Verify(Verify),
 }
 
@@ -149,24 +155,6 @@ pub(crate) struct Status {
     /// Only the asked peer
     #[arg(long)]
     pub(crate) this: bool,
-}
-
-/// Show who owns a key, and the way a lookup takes
-#[derive(Args, Debug)]
-#[command(before_help = "\
-Examples:
-  dhtctl lookup greeting
-  dhtctl lookup --id 0beec7b5ea3f0fdbc95d0dd47f3c5bc275da8a33")]
-pub(crate) struct Lookup {
-    /// The key to look up
-    #[arg(required_unless_present = "id", conflicts_with = "id")]
-    pub(crate) key: Option<String>,
-    /// KEY is base64
-    #[arg(long, requires = "key")]
-    pub(crate) key_b64: bool,
-    /// Look up this identifier: 40 hex digits
-    #[arg(long, value_name = "HEX")]
-    pub(crate) id: Option<String>,
 }
 
 /// Check that the ring keeps the invariant on which its maintenance relies

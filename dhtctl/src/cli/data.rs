@@ -59,7 +59,7 @@ impl StampJson {
 
 /// A version. The clock does not fit the numbers of many JSON readers, so it is a string.
 #[derive(Serialize)]
-struct VersionJson {
+pub(crate) struct VersionJson {
     clock: String,
     unix_ms: u64,
     counter: u64,
@@ -67,7 +67,7 @@ struct VersionJson {
 }
 
 impl VersionJson {
-    fn new(version: &Version) -> Self {
+    pub(crate) fn new(version: &Version) -> Self {
         Self {
             clock: version.clock.to_string(),
             unix_ms: version.clock >> 16,

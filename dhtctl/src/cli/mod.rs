@@ -72,6 +72,8 @@ async fn run(arguments: &Arguments, console: &Console) -> Outcome {
         Command::Overlay(overlay) => ring::overlay::run(&client(arguments)?, overlay, console).await,
         Command::Status(status) => ring::status::run(&client(arguments)?, status, console).await,
         Command::Lookup(lookup) => ring::lookup::run(&client(arguments)?, lookup, console).await,
+        Command::Explain(explain) => ring::explain::run(&keys_of(arguments, &explain.within)?, explain, console).await,
+        Command::Recover(recover) => ring::recover::run(&client(arguments)?, recover, console).await,
         Command::Verify(_) => ring::verify::run(&client(arguments)?, console).await,
     }
 }

@@ -93,7 +93,7 @@ pub(crate) fn stamp(version: Option<&Version>, revision: u64) -> String {
 }
 
 /// A version as people compare it: when it was written, the counter, by whom.
-fn version(version: &Version) -> String {
+pub(crate) fn version(version: &Version) -> String {
     let time = timestamp(version.clock >> 16, true);
     format!("{time}+{}/{}", version.clock & 0xffff, short_hex(&version.peer_id))
 }

@@ -104,7 +104,7 @@ impl Client {
         PutRequest { key: key.into(), value: value.into(), keyspace: self.keyspace(), ..PutRequest::default() }
     }
 
-    fn keyspace(&self) -> String {
+    pub(super) fn keyspace(&self) -> String {
         self.keyspace.as_ref().to_owned()
     }
 }

@@ -5,6 +5,7 @@
 //! carried out, and the caller is told ([`Error::may_have_executed`]) rather than served twice.
 
 mod endpoint;
+mod holders;
 mod keys;
 mod ring;
 mod stream;

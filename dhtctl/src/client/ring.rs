@@ -117,6 +117,6 @@ impl Client {
     }
 }
 
-fn ring(channel: Channel) -> RingServiceClient<Channel> {
+pub(super) fn ring(channel: Channel) -> RingServiceClient<Channel> {
     RingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
 }

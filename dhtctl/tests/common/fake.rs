@@ -11,11 +11,12 @@ use std::{
 use bytes::Bytes;
 use dhtctl::proto::{
     CompareAndSetRequest, CompareAndSetResponse, CreateKeyspaceRequest, CreateKeyspaceResponse, DeleteRequest,
-    DeleteResponse, DepartRequest, DepartResponse, DropKeyspaceRequest, DropKeyspaceResponse, ExportRequest,
-    ExportResponse, GetRequest, GetResponse, Hop, HopReason, IncrementRequest, IncrementResponse, JoinRequest,
-    JoinResponse, KeyValue, Keyspace, ListKeyspacesRequest, ListKeyspacesResponse, LookupRequest, LookupResponse, Mode,
-    Node, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest, PutResponse, SetReplicasRequest,
-    SetReplicasResponse, StatusRequest, StatusResponse, VerifyRequest, VerifyResponse, Version,
+    DeleteResponse, DepartRequest, DepartResponse, DropKeyspaceRequest, DropKeyspaceResponse, ExplainRequest,
+    ExplainResponse, ExportRequest, ExportResponse, GetRequest, GetResponse, Hop, HopReason, IncrementRequest,
+    IncrementResponse, JoinRequest, JoinResponse, KeyValue, Keyspace, ListKeyspacesRequest, ListKeyspacesResponse,
+    LookupRequest, LookupResponse, Mode, Node, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest,
+    PutResponse, RecoverRequest, RecoverResponse, SetReplicasRequest, SetReplicasResponse, StatusRequest,
+    StatusResponse, VerifyRequest, VerifyResponse, Version,
     kv_service_server::{KvService, KvServiceServer},
     lookup_request::Target,
     ring_service_server::{RingService, RingServiceServer},
@@ -56,6 +57,10 @@ pub(crate) struct State {
     pub(crate) read_refusal: Mutex<Option<Status>>,
     pub(crate) overlay: Mutex<OverlayResponse>,
     pub(crate) report: Mutex<VerifyResponse>,
+    pub(crate) explanation: Mutex<ExplainResponse>,
+    pub(crate) findings: Mutex<RecoverResponse>,
+    /// Who was to be given up, and whether only to see what would come of it.
+    pub(crate) recovered: Mutex<Vec<(Vec<Bytes>, bool)>>,
     pub(crate) store_failure: Mutex<String>,
     pub(crate) joined_through: Mutex<Vec<String>>,
     pub(crate) departed: Mutex<bool>,
@@ -166,6 +171,9 @@ impl State {
             read_refusal: Mutex::default(),
             overlay: Mutex::new(overlay),
             report: Mutex::default(),
+            explanation: Mutex::default(),
+            findings: Mutex::default(),
+            recovered: Mutex::default(),
             store_failure: Mutex::default(),
             joined_through: Mutex::default(),
             departed: Mutex::default(),
@@ -315,6 +323,17 @@ impl RingService for Service {
             slot: 682,
             home_group: overlay.peer.into_iter().collect(),
         }))
+    }
+
+    async fn explain(&self, _: Request<ExplainRequest>) -> Answer<ExplainResponse> {
+        self.0.check_read()?;
+        Ok(Response::new(locked(&self.0.explanation).clone()))
+    }
+
+    async fn recover(&self, request: Request<RecoverRequest>) -> Answer<RecoverResponse> {
+        let RecoverRequest { dead, dry_run } = request.into_inner();
+        locked(&self.0.recovered).push((dead, dry_run));
+        Ok(Response::new(RecoverResponse { done: !dry_run, ..locked(&self.0.findings).clone() }))
     }
 
     async fn verify(&self, _: Request<VerifyRequest>) -> Answer<VerifyResponse> {

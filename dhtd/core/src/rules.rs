@@ -105,6 +105,9 @@ rules! {
     unseals_listed_only,
     /// Who is dropped from a view remembers it for life: asked again about the one before, it must know better.
     view_records_kept,
+    /// A view of a later generation is newer, whatever its number: who was left behind by a recovery may know views that
+    /// whoever carried it out did not.
+    generation_before_epoch,
     /// Only a founding writes a view of the first epoch, never somebody who should hold a slot and knows nothing of it.
     only_founding_is_first,
     /// An answer that makes no entry waits until what it rests on is committed, and for a lease.

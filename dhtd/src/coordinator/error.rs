@@ -72,6 +72,12 @@ pub enum OperationError {
     /// Chain mode: the write may have been carried out, or may still be.
     #[error("it is not known whether the write was carried out: read the key before writing it again")]
     OutcomeUnknown,
+    /// A recovery was not carried out to its end.
+    #[error(transparent)]
+    Recover(#[from] super::RecoverError),
+    /// What a recovery asked this peer to promise can't be written; nothing is promised.
+    #[error("the promise can't be kept: {0}")]
+    Promise(String),
     /// What only chain mode can do; nothing has changed.
     #[error("only a keyspace in chain mode can do that")]
     NeedsChain,

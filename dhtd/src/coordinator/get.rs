@@ -111,7 +111,7 @@ impl Coordinator {
         }
     }
 
-    async fn read_there(&self, peer: &Peer, at: &RecordKey) -> Result<Held, OperationError> {
+    pub(super) async fn read_there(&self, peer: &Peer, at: &RecordKey) -> Result<Held, OperationError> {
         let call = Call::Read(v1::ReadCall { keyspace: at.keyspace.0, key: at.key.clone() });
         match self.0.shared.calls.call(&peer.address, Lane::Foreground, call, REPLICA_TIME).await? {
             Reply::Read(reply) => {

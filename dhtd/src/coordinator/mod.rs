@@ -7,8 +7,10 @@ mod catalogue;
 mod chain;
 mod commit;
 mod error;
+mod explain;
 pub(crate) mod export;
 mod get;
+mod recover;
 mod verify;
 mod write;
 
@@ -27,7 +29,9 @@ use dht_core::{
 
 pub use commit::{Done, WriteOutcome};
 pub use error::OperationError;
+pub use explain::{Explanation, Stand, committed};
 pub use get::{Held, Read};
+pub use recover::{Findings, RecoverError};
 pub use verify::VERIFY_TIME;
 
 use self::commit::Queues;
@@ -80,6 +84,8 @@ struct Inner {
     queues: Queues,
     /// Another peer is being asked for its catalogue.
     asking: AtomicBool,
+    /// Held by the recovery that this peer carries out.
+    recovering: tokio::sync::Mutex<()>,
 }
 
 /// A home group that was looked up.
@@ -92,8 +98,8 @@ impl Coordinator {
     /// A coordinator over what the peer's loops share.
     #[must_use]
     pub fn new(shared: Arc<Shared>, control: Handle, limits: Limits) -> Self {
-        let (located, queues, asking) = Default::default();
-        Self(Arc::new(Inner { shared, control, limits, located, queues, asking }))
+        let (located, queues, asking, recovering) = Default::default();
+        Self(Arc::new(Inner { shared, control, limits, located, queues, asking, recovering }))
     }
 
     /// Takes in records of another replica; they are on disk on return.

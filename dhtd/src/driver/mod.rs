@@ -9,6 +9,7 @@
 
 pub mod catalogue;
 pub mod chains;
+mod claims;
 pub mod clock;
 pub mod control;
 mod membership;
@@ -28,6 +29,7 @@ use crate::{
     transport::{Calls, Channels, Exchange, Trouble},
 };
 
+pub use claims::Claims;
 pub use control::{Control, Handle};
 pub use membership::{Membership, RingFile};
 pub use sweep::sweep;
@@ -44,6 +46,8 @@ pub struct Shared {
     pub shards: OnceLock<Arc<Shards>>,
     /// The chains; unset until the peer knows its ring.
     pub chains: OnceLock<Arc<Chains>>,
+    /// What the peer has promised a recovery.
+    pub claims: Claims,
     /// One-way messages to other peers.
     pub exchange: Exchange,
     /// The same for chain mode's entries and what goes with them: nothing else waits behind them.
@@ -62,9 +66,13 @@ impl Shared {
     pub fn new(me: Peer, trouble: mpsc::Sender<Trouble>, store: Arc<dyn Engine>, catalogue: catalogue::Known) -> Self {
         let routes = Arc::new(ArcSwap::from_pointee(Routes::outside(me)));
         let channels = Arc::new(Channels::default());
+        let claims = Claims::new(routes.load().me.id);
+        let exchange =
+            |channels| Exchange::new(channels, routes.clone(), catalogue.shared(), claims.shared(), trouble.clone());
         Self {
-            exchange: Exchange::new(channels.clone(), routes.clone(), catalogue.shared(), trouble.clone()),
-            replicate: Exchange::new(Arc::default(), routes.clone(), catalogue.shared(), trouble),
+            exchange: exchange(channels.clone()),
+            replicate: exchange(Arc::default()),
+            claims,
             calls: Calls::new(channels.clone(), routes.clone()),
             catalogue,
             store,

@@ -1,8 +1,10 @@
 //! The gRPC services: check, call, map the error, reply.
 
 mod deadline;
+mod explain;
 mod kv;
 mod peer;
+mod recover;
 mod replies;
 mod ring;
 mod status;

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use dht_core::{overlay::Body, record::KeyspaceId, replication::chain::Snapshot, ring::Slot};
+use dht_core::{
+    overlay::{Body, Peer},
+    record::KeyspaceId,
+    replication::chain::Snapshot,
+    ring::Slot,
+};
 use dhtd_proto::{
     PROTOCOL_VERSION,
     v1::{
@@ -17,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     replies::{Replies, ReplySender},
-    status::{refused, stopping},
+    status::{given_up, refused, stopping},
 };
 use crate::{
     coordinator::{
@@ -140,6 +145,7 @@ impl PeerApi {
         let stranger = wire::ring_id(&request.ring_id)?.is_none();
         check_ring(&self.shared, &request.ring_id)?;
         self.coordinator.heard_of_catalogue(&sender, request.catalogue_revision);
+        self.hear_claim(&sender, request.claim).await?;
         for message in request.messages {
             let body = wire::decode(&sender, message)?;
             // Who is in no ring may ask for the way in, and whether somebody is there.
@@ -160,6 +166,17 @@ impl PeerApi {
             }
         }
         Ok(())
+    }
+}
+
+impl PeerApi {
+    /// What the sender has promised a recovery may be news here; if it was given up, it hears so.
+    async fn hear_claim(&self, sender: &Peer, theirs: Option<v1::Claim>) -> Result<(), Status> {
+        if let Some(claim) = theirs.map(wire::chain::decode_claim).transpose()? {
+            self.shared.hear_claim(&claim).await;
+        }
+        let known = self.shared.claims.known();
+        if known.banned.contains(&sender.id) { Err(given_up(known.generation)) } else { Ok(()) }
     }
 }
 
@@ -219,6 +236,27 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
             Some(Call::View(call)) => {
                 let view = coordinator.view_for_peer(Slot(call.slot));
                 reply(replies, tag, view.map_or_else(|error| Reply::Failure(error.into()), Reply::View));
+            }
+            Some(Call::Report(call)) => {
+                let (coordinator, replies) = (coordinator.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let report = coordinator.report_for_peer(call).await;
+                    reply(&replies, tag, report.map_or_else(|error| Reply::Failure(error.into()), Reply::Report));
+                });
+            }
+            Some(Call::Survey(call)) => {
+                let (coordinator, replies) = (coordinator.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let survey = coordinator.survey_for_peer(call).await;
+                    reply(&replies, tag, survey.map_or_else(|error| Reply::Failure(error.into()), Reply::Survey));
+                });
+            }
+            Some(Call::Recover(call)) => {
+                let (coordinator, replies) = (coordinator.clone(), replies.clone());
+                tokio::spawn(async move {
+                    let done = coordinator.recover_for_peer(call).await;
+                    reply(&replies, tag, done.map_or_else(|error| Reply::Failure(error.into()), Reply::Recover));
+                });
             }
             None => {
                 let nothing = OperationError::from(Malformed("a call that asks for nothing"));

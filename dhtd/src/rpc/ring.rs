@@ -1,7 +1,7 @@
 //! `RingService`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,15 +16,16 @@ use dht_core::{
 };
 use dhtd_proto::v1::{
     self, CreateKeyspaceRequest, CreateKeyspaceResponse, DepartRequest, DepartResponse, DropKeyspaceRequest,
-    DropKeyspaceResponse, JoinRequest, JoinResponse, ListKeyspacesRequest, ListKeyspacesResponse, LookupRequest,
-    LookupResponse, OverlayRequest, OverlayResponse, PeerPhase, SetReplicasRequest, SetReplicasResponse, StatusRequest,
-    StatusResponse, VerifyRequest, VerifyResponse, lookup_request::Target, ring_service_server::RingService,
+    DropKeyspaceResponse, ExplainRequest, ExplainResponse, JoinRequest, JoinResponse, ListKeyspacesRequest,
+    ListKeyspacesResponse, LookupRequest, LookupResponse, OverlayRequest, OverlayResponse, PeerPhase, RecoverRequest,
+    RecoverResponse, SetReplicasRequest, SetReplicasResponse, StatusRequest, StatusResponse, VerifyRequest,
+    VerifyResponse, lookup_request::Target, ring_service_server::RingService,
 };
 use tokio::{sync::oneshot, time::timeout};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::{deadline, status};
+use super::{deadline, explain, recover, status};
 use crate::{
     coordinator::{Coordinator, VERIFY_TIME},
     driver::{Handle, Shared, control::Command},
@@ -78,6 +79,23 @@ impl RingService for RingApi {
         let report = self.coordinator.verify(limit.min(VERIFY_TIME)).await?;
         let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(Response::new(wire::report(&report, elapsed_us)))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let ExplainRequest { key, keyspace } = request.into_inner();
+        let explanation = self.coordinator.explain(&keyspace, key).await?;
+        Ok(Response::new(explain::response(&explanation)))
+    }
+
+    async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        let RecoverRequest { dead, dry_run } = request.into_inner();
+        let dead = dead.iter().map(|id| wire::peer_id(id)).collect::<Result<BTreeSet<PeerId>, _>>();
+        let dead = dead.map_err(|malformed| status::invalid("dead", malformed.0))?;
+        let coordinator = self.coordinator.clone();
+        // It goes on if the operator does not wait.
+        let findings = tokio::spawn(async move { coordinator.recover(dead, dry_run).await });
+        let findings = findings.await.map_err(|_| status::stopping())??;
+        Ok(Response::new(recover::response(&findings, !dry_run)))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {

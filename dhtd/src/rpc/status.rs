@@ -2,16 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use dht_core::{catalogue::CatalogueError, overlay::LookupFailed, replication::chain::Refusal};
+use dht_core::{catalogue::CatalogueError, overlay::LookupFailed, replication::chain::Refusal, view::Generation};
 use dhtd_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    coordinator::OperationError,
+    coordinator::{OperationError, RecoverError},
     driver::control::{DepartError, JoinError},
     storage::EngineError,
-    wire::Malformed,
+    wire::{GIVEN_UP, Malformed},
 };
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -83,6 +83,17 @@ pub(super) fn refused(reason: &'static str, message: String) -> Status {
     status(Code::FailedPrecondition, reason, message)
 }
 
+/// Whoever speaks was given up for lost by hand, in a recovery of that name.
+pub(super) fn given_up(generation: Generation) -> Status {
+    let by = generation.by.map_or_else(String::new, |by| by.to_string());
+    let message = format!(
+        "you were given up for lost by recovery {} (carried out by peer {by}): start again with an empty data directory",
+        generation.counter
+    );
+    let more = [("counter".to_owned(), generation.counter.to_string()), ("recovered_by".to_owned(), by)];
+    status_with(Code::FailedPrecondition, GIVEN_UP, message, more.into())
+}
+
 /// The request itself is wrong.
 pub(super) fn invalid(field: &str, message: &str) -> Status {
     let mut details = ErrorDetails::with_error_info("INVALID_REQUEST", DOMAIN, HashMap::new());
@@ -137,6 +148,13 @@ fn verdict(error: &OperationError) -> Verdict {
             Verdict(Code::Unavailable, "NO_QUORUM")
         }
         OperationError::OutcomeUnknown => Verdict(Code::Unavailable, "OUTCOME_UNKNOWN"),
+        OperationError::Recover(RecoverError::Unknown(_)) => Verdict(Code::InvalidArgument, "PEER_UNKNOWN"),
+        OperationError::Recover(RecoverError::Alive(_)) => Verdict(Code::FailedPrecondition, "PEER_ALIVE"),
+        OperationError::Recover(RecoverError::Missing(_)) => Verdict(Code::FailedPrecondition, "PEERS_MISSING"),
+        OperationError::Recover(RecoverError::Overtaken | RecoverError::Busy) => {
+            Verdict(Code::FailedPrecondition, "OTHER_RECOVERY")
+        }
+        OperationError::Promise(_) => Verdict(Code::Internal, "STORE_FAILED"),
         OperationError::NeedsChain => Verdict(Code::FailedPrecondition, "NEEDS_CHAIN_KEYSPACE"),
         OperationError::ConditionFailed { .. } => Verdict(Code::FailedPrecondition, "CONDITION_FAILED"),
         OperationError::Overflow => Verdict(Code::FailedPrecondition, "COUNTER_OVERFLOW"),
@@ -175,6 +193,7 @@ fn field_of(reason: &str) -> &'static str {
         "BAD_KEYSPACE_NAME" => "name",
         "BAD_REPLICAS" => "replicas",
         "NO_SEEDS" => "seeds",
+        "PEER_UNKNOWN" => "dead",
         _ => "",
     }
 }

@@ -7,6 +7,7 @@
 //! ring.json       which ring the peer belongs to             (content: the caller's)
 //! peers.json      which other peers it has known             (content: the caller's)
 //! catalogue.json  the newest catalogue that the peer has known (content: the caller's)
+//! recovery.json   who was given up by hand, and by which recovery (content: the caller's)
 //! store/          the engine's
 //! ```
 //!
@@ -73,6 +74,8 @@ pub enum StateFile {
     Peers,
     /// `catalogue.json`
     Catalogue,
+    /// `recovery.json`
+    Recovery,
 }
 
 impl StateFile {
@@ -81,6 +84,7 @@ impl StateFile {
             Self::Ring => "ring.json",
             Self::Peers => "peers.json",
             Self::Catalogue => "catalogue.json",
+            Self::Recovery => "recovery.json",
         }
     }
 }
@@ -296,9 +300,8 @@ fn next_identity(path: &Path, new_peer_id: impl FnOnce() -> [u8; 16]) -> Result<
 }
 
 fn has_state(path: &Path) -> bool {
-    [StateFile::Ring.name(), StateFile::Peers.name(), StateFile::Catalogue.name(), STORE_DIRECTORY]
-        .iter()
-        .any(|name| path.join(name).exists())
+    let files = [StateFile::Ring, StateFile::Peers, StateFile::Catalogue, StateFile::Recovery].map(StateFile::name);
+    files.into_iter().chain([STORE_DIRECTORY]).any(|name| path.join(name).exists())
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DataDirError> {

@@ -206,6 +206,9 @@ fn size_of_call(call: &Call) -> usize {
         Call::ChainRead(read) => read.key.len() + 32,
         Call::View(_) => 32,
         Call::Catalogue(call) => 32 + call.catalogue.as_ref().map_or(0, prost::Message::encoded_len),
+        Call::Report(report) => report.key.len() + 32,
+        Call::Survey(survey) => survey.claim.as_ref().map_or(0, |claim| claim.banned.len() * 18) + 64,
+        Call::Recover(recover) => recover.views.len() * 256 + 64,
     }
 }
 

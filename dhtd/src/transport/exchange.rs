@@ -8,6 +8,7 @@ use dht_core::{
     catalogue::Catalogue,
     overlay::{Peer, Routes},
     ring::PeerId,
+    view::{Claim, Generation},
 };
 use dhtd_proto::{PROTOCOL_VERSION, v1};
 use prost::Message as _;
@@ -17,6 +18,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::{Channels, by_address::ByAddress};
 use crate::wire::{self, PeerBody};
@@ -33,6 +35,15 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// The other end has given this peer up, in a recovery of that name.
+    #[must_use]
+    pub fn given_up(&self) -> Option<Generation> {
+        let details = self.status.get_error_details();
+        let info = details.error_info().filter(|info| info.reason == wire::GIVEN_UP)?;
+        let counter = info.metadata.get("counter")?.parse().ok()?;
+        Some(Generation { counter, by: info.metadata.get("recovered_by")?.parse().ok() })
+    }
+
     /// Nobody is there: the connection could not be made or was cut, as opposed to being refused for a reason.
     #[must_use]
     pub fn unreachable(&self) -> bool {
@@ -47,6 +58,7 @@ pub struct Exchange {
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
     catalogue: Arc<ArcSwap<Catalogue>>,
+    claim: Arc<ArcSwap<Claim>>,
     trouble: mpsc::Sender<Trouble>,
 }
 
@@ -63,6 +75,7 @@ struct Postman {
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
     catalogue: Arc<ArcSwap<Catalogue>>,
+    claim: Arc<ArcSwap<Claim>>,
     trouble: mpsc::Sender<Trouble>,
 }
 
@@ -73,15 +86,17 @@ struct Stream {
 }
 
 impl Exchange {
-    /// `routes` tells who this peer is, `catalogue` by which one it goes; `trouble` hears of addresses that can't be reached.
+    /// `routes` tells who this peer is, `catalogue` by which one it goes, `claim` what it has promised a recovery; `trouble`
+    /// hears of addresses that can't be reached.
     #[must_use]
     pub fn new(
         channels: Arc<Channels>,
         routes: Arc<ArcSwap<Routes>>,
         catalogue: Arc<ArcSwap<Catalogue>>,
+        claim: Arc<ArcSwap<Claim>>,
         trouble: mpsc::Sender<Trouble>,
     ) -> Self {
-        Self { outboxes: ByAddress::default(), channels, routes, catalogue, trouble }
+        Self { outboxes: ByAddress::default(), channels, routes, catalogue, claim, trouble }
     }
 
     /// Sends to an address; `receiver` is who should be there, if known. Must be called within a tokio runtime.
@@ -93,9 +108,9 @@ impl Exchange {
 
     fn open(&self, address: Arc<str>) -> mpsc::Sender<Letter> {
         let (outbox, letters) = mpsc::channel(OUTBOX);
-        let (channels, routes, catalogue) = (self.channels.clone(), self.routes.clone(), self.catalogue.clone());
-        let trouble = self.trouble.clone();
-        tokio::spawn(Postman { address, letters, channels, routes, catalogue, trouble }.run());
+        let (channels, routes, trouble) = (self.channels.clone(), self.routes.clone(), self.trouble.clone());
+        let (catalogue, claim) = (self.catalogue.clone(), self.claim.clone());
+        tokio::spawn(Postman { address, letters, channels, routes, catalogue, claim, trouble }.run());
         outbox
     }
 }
@@ -187,6 +202,7 @@ impl Postman {
             sender: Some(wire::peer(sender.as_ref().unwrap_or(&routes.me))),
             messages,
             catalogue_revision: self.catalogue.load().revision,
+            claim: Some(self.claim.load()).filter(|it| it.generation.counter > 0).map(|it| wire::chain::claim(&it)),
         }
     }
 }

@@ -33,6 +33,9 @@ pub enum PeerBody {
     Chain(u32, dht_core::replication::chain::Message),
 }
 
+/// The reason by which a peer is refused that was given up for lost by hand.
+pub const GIVEN_UP: &str = "GIVEN_UP";
+
 /// A message from another peer that makes no sense: a bug there, or not a dhtd peer at all. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed message: {0}")]

@@ -4,6 +4,7 @@ mod clients;
 mod disk;
 mod faults;
 mod history;
+mod recover;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,14 +12,16 @@ use dht_core::{
     overlay::{Input as OverlayInput, Lookup, LookupFailed, Ring},
     replication::chain::{Change, Config, Input, Log, Message, Output, Snapshot, State, Timer, Token},
     ring::Slot,
-    view::{Epoch, Member, View},
+    view::{Claim, Epoch, Member, View},
 };
 use rand::RngExt;
 
 pub(super) use self::clients::ClientEvent;
+use self::recover::{Recovering, RecoveryPacket};
 pub use self::{
     clients::{Clients, Finished, Load},
     disk::Disk,
+    recover::Recovery,
 };
 use super::{
     World,
@@ -58,13 +61,21 @@ pub struct Chains {
     pub(super) stalled: Option<Vec<Output>>,
     /// Lookups that chains have asked for.
     locating: BTreeMap<u64, Slot>,
+    /// What the peer has promised a recovery. On disk.
+    pub claim: Claim,
+    /// The recovery that it carries out.
+    recovering: Option<Recovering>,
+    /// One that is tried again later.
+    waiting: Option<Recovering>,
 }
 
 /// What hosts send each other about chains.
 #[derive(Clone, Debug)]
 pub(super) enum ChainPacket {
-    Message(Message),
+    /// With what the sender has promised a recovery.
+    Message(Message, Claim),
     Snapshot(Slot, Snapshot),
+    Recovery(RecoveryPacket),
 }
 
 /// What a host is woken for about chains.
@@ -75,6 +86,12 @@ pub(super) enum ChainTimer {
     Synced(u64, u64),
     /// The process was stopped in the middle of something.
     Resume,
+    /// A recovery asks again whoever has not answered.
+    Recovery,
+    /// A recovery of this counter has waited for all leases to end.
+    LeasesEnded(u32),
+    /// The operator asks for a recovery again.
+    TryAgain,
 }
 
 impl Chains {
@@ -96,7 +113,9 @@ impl World {
             disk.found(State::founding(me, ring.slot_bits.iter()));
         }
         let (state, stalled, locating) = (None, None, BTreeMap::new());
-        self.hosts[host].chains = Some(Chains { disk, state, rate, offset, stalled, locating });
+        let (claim, recovering, waiting) = Default::default();
+        self.hosts[host].chains =
+            Some(Chains { disk, state, rate, offset, stalled, locating, claim, recovering, waiting });
         self.start_chains(host);
     }
 
@@ -110,7 +129,8 @@ impl World {
         let (rules, me, now) = (self.config.rules, self.member(host), self.now);
         let Some(routes) = self.hosts[host].state.as_ref().map(|state| Arc::new(state.routes())) else { return };
         let Some(chains) = &mut self.hosts[host].chains else { return };
-        let mut state = State::new(config.chain, rules, me, routes, chains.disk.stored(), seed);
+        let state = State::new(config.chain, rules, me, routes, chains.disk.stored(), seed);
+        let mut state = state.claimed(chains.claim.clone());
         let outputs = state.start(chains.time(now));
         chains.state = Some(state);
         self.carry_out_chains(host, outputs);
@@ -145,7 +165,8 @@ impl World {
             match output {
                 Output::Send(to, message) => {
                     let to = self.host_of(to);
-                    self.send(host, to, &Packet::Chains(host, Box::new(ChainPacket::Message(message))));
+                    let claim = self.hosts[host].chains.as_ref().map(|it| it.claim.clone()).unwrap_or_default();
+                    self.send(host, to, &Packet::Chains(host, Box::new(ChainPacket::Message(message, claim))));
                 }
                 Output::SetTimer(after, timer) => {
                     let rate = self.hosts[host].chains.as_ref().map_or(1.0, |chains| chains.rate);
@@ -231,10 +252,14 @@ impl World {
     }
 
     pub(super) fn chain_packet(&mut self, host: usize, from: usize, packet: ChainPacket) {
-        let from = self.hosts[from].id;
+        let (sender, from) = (from, self.hosts[from].id);
         match packet {
-            ChainPacket::Message(message) => self.chains(host, Input::Message(from, message)),
+            ChainPacket::Message(message, claim) => {
+                self.hear_claim(host, &claim);
+                self.chains(host, Input::Message(from, message));
+            }
             ChainPacket::Snapshot(slot, snapshot) => self.chains(host, Input::Snapshot(from, slot, snapshot)),
+            ChainPacket::Recovery(packet) => self.recovery_packet(host, sender, packet),
         }
     }
 
@@ -247,6 +272,9 @@ impl World {
                 }
                 self.chains(host, Input::Synced(number));
             }
+            ChainTimer::Recovery => self.go_on_recovering(host),
+            ChainTimer::LeasesEnded(counter) => self.leases_ended(host, counter),
+            ChainTimer::TryAgain => self.try_recovery_again(host),
             ChainTimer::Resume => {
                 let stalled = self.hosts[host].chains.as_mut().and_then(|chains| chains.stalled.take());
                 self.carry_out_chains(host, stalled.unwrap_or_default());

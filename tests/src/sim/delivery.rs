@@ -46,6 +46,13 @@ pub(super) enum HostTimer {
     Replicas,
 }
 
+impl Packet {
+    /// It says that its receiver was given up: also from somebody who was, too.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Chains(_, packet) if matches!(&**packet, ChainPacket::Recovery(packet) if packet.is_refusal()))
+    }
+}
+
 impl World {
     /// Gives a host an input now.
     pub fn input(&mut self, host: usize, input: Input) {
@@ -72,9 +79,7 @@ impl World {
             return self.queue.push(at, due);
         }
         match due {
-            Due::Packet { to, packet: Packet::Overlay(message) } => self.input(to, Input::Message(*message)),
-            Due::Packet { to, packet: Packet::Data { from, packet } } => self.data_packet(to, from, *packet),
-            Due::Packet { to, packet: Packet::Chains(from, packet) } => self.chain_packet(to, from, *packet),
+            Due::Packet { to, packet } => self.deliver_packet(to, packet),
             Due::Client(event) => self.client(event),
             Due::Timer { host, incarnation, timer } if self.hosts[host].incarnation == incarnation => match timer {
                 HostTimer::Overlay(timer) if self.fires(&timer) => self.input(host, Input::Timer(timer)),
@@ -84,6 +89,23 @@ impl World {
                 HostTimer::Replicas => self.input(host, Input::Replicas(self.config.replicas)),
             },
             Due::Timer { .. } => {}
+        }
+    }
+
+    pub(super) fn deliver_packet(&mut self, to: usize, packet: Packet) {
+        if self.hosts[to].chains.as_ref().is_some_and(|chains| !chains.claim.banned.is_empty()) {
+            let from = match &packet {
+                Packet::Overlay(message) => self.host_of(message.sender.id),
+                Packet::Data { from, .. } | Packet::Chains(from, _) => *from,
+            };
+            if !packet.is_refusal() && self.refuses(to, from) {
+                return;
+            }
+        }
+        match packet {
+            Packet::Overlay(message) => self.input(to, Input::Message(*message)),
+            Packet::Data { from, packet } => self.data_packet(to, from, *packet),
+            Packet::Chains(from, packet) => self.chain_packet(to, from, *packet),
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Host {
     pub(super) stalls: Option<Duration>,
     pub(super) incarnation: u64,
     saved: Option<Saved>,
+    /// It has heard that it was given up by hand, and must not run again.
+    pub given_up: bool,
     /// Hosts hear each other only within the same part.
     pub(super) part: u8,
 }
@@ -149,6 +151,7 @@ impl World {
             stalls,
             incarnation: 0,
             saved: None,
+            given_up: false,
             part: 0,
         });
         self.start(place);

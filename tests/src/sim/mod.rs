@@ -14,7 +14,7 @@ pub mod scenario;
 mod world;
 
 pub use answers::Answers;
-pub use chains::{ChainConfig, Chains, Clients, Disk, Finished, Load};
+pub use chains::{ChainConfig, Chains, Clients, Disk, Finished, Load, Recovery};
 pub use data::{Data, DataConfig, Promises, Store};
 pub use host::Host;
 pub use net::Net;

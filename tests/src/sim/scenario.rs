@@ -6,9 +6,11 @@ use dht_core::ring::Id;
 use rand::RngExt;
 
 mod chains;
+mod recovered;
 mod shaken;
 
 pub use chains::{Counts, Trials, parted, tried};
+pub use recovered::{Losses, recovered, recovered_twice};
 pub use shaken::{Shaking, flooded, shaken};
 
 use super::{World, WorldConfig};

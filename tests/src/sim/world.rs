@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     Host, Net,
     answers::Answers,
-    chains::{ChainConfig, Clients},
+    chains::{ChainConfig, Clients, Recovery},
     data::{DataConfig, Promises},
     delivery::Due,
     queue::Queue,
@@ -104,6 +104,8 @@ pub struct World {
     pub promises: Promises,
     /// The clients of chains.
     pub clients: Clients,
+    /// Recoveries by hand to which everyone has agreed that they asked.
+    pub recoveries: Vec<Recovery>,
     /// The views of chains that anybody went by.
     pub(super) decided: BTreeMap<(Slot, Epoch), View>,
     /// From whom to whom nothing arrives.
@@ -136,6 +138,7 @@ impl World {
             violation: None,
             promises: Promises::default(),
             clients: Clients::default(),
+            recoveries: Vec::new(),
             decided: BTreeMap::new(),
             cuts: BTreeSet::new(),
             last_call: 0,

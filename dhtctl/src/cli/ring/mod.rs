@@ -1,10 +1,12 @@
 //! Commands about the ring itself.
 
 pub(crate) mod depart;
+pub(crate) mod explain;
 pub(crate) mod join;
 pub(crate) mod keyspace;
 pub(crate) mod lookup;
 pub(crate) mod overlay;
+pub(crate) mod recover;
 pub(crate) mod replicas;
 pub(crate) mod schema;
 pub(crate) mod status;

@@ -7,3 +7,4 @@
 pub mod chain;
 pub mod digest;
 pub mod eventual;
+pub mod recovery;

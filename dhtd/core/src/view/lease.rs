@@ -301,6 +301,15 @@ impl Leases {
         partner.coverage.get(&slot) == Some(&epoch) && now < partner.valid_until
     }
 
+    /// When the last heartbeat was sent whose answer said that the elector stands by this view: it had accepted no next
+    /// one then.
+    #[must_use]
+    pub fn stood_by(&self, elector: PeerId, slot: Slot, epoch: Epoch) -> Option<Duration> {
+        let partner = self.partners.get(&elector)?;
+        let granted = partner.coverage.get(&slot) == Some(&epoch) && partner.valid_until > Duration::ZERO;
+        granted.then(|| partner.valid_until.saturating_sub(self.config.length))
+    }
+
     /// Until when the last grant holds that may let somebody else than these serve the slot, if there is one.
     #[must_use]
     pub fn granted_to_others(&self, now: Duration, slot: Slot, these: &[PeerId]) -> Option<Duration> {

@@ -10,8 +10,10 @@
 //! - [`Proposer`]: one attempt at deciding the next view.
 //! - [`Leases`]: for how long others have promised to accept no next view, so that reads may be answered alone.
 //! - [`electors`]: who decides.
+//! - [`Claim`]: who was given up for lost by hand; [`crate::replication::recovery`] says how.
 
 mod acceptor;
+mod claim;
 pub mod delta;
 pub mod electors;
 mod lease;
@@ -19,6 +21,7 @@ mod proposer;
 mod words;
 
 pub use acceptor::Acceptor;
+pub use claim::{Claim, Heard};
 pub use lease::{Contact, Grant, Heartbeat, LeaseConfig, Leases};
 pub use proposer::{Circumstances, Plan, Promise, Proposer, Round};
 pub use words::{Ballot, Epoch, Generation, Member, Position, View};

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::ring::{PeerId, Slot};
+use crate::{
+    Rules,
+    ring::{PeerId, Slot},
+};
 
 /// Which history of the slot: it changes only when a majority of electors was lost for good and an operator has started
 /// the slot again from what was left.
@@ -31,6 +34,16 @@ impl Epoch {
     #[must_use]
     pub fn next(self) -> Self {
         Self { number: self.number + 1, ..self }
+    }
+
+    /// Whether this is a newer view than the other. Of two recoveries with the same counter neither is.
+    #[must_use]
+    pub fn is_newer(self, than: Self, rules: Rules) -> bool {
+        if rules.generation_before_epoch {
+            self > than && !self.generation.rivals(than.generation)
+        } else {
+            self.number > than.number
+        }
     }
 }
 

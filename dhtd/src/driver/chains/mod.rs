@@ -4,6 +4,7 @@
 //! Replies and messages go out at once: what has to wait for the disk waits in the state machine.
 
 mod layout;
+mod log;
 mod reads;
 mod store;
 mod table;
@@ -22,9 +23,9 @@ use dht_core::{
     Rules,
     catalogue::Catalogue,
     record::{KeyspaceId, RecordKey},
-    replication::chain::{self, Command, Outcome, Record, Refusal, Snapshot, State},
+    replication::chain::{self, Command, KeyReport, Outcome, Record, Refusal, Report, Snapshot, State},
     ring::{PeerId, Slot, SlotBits},
-    view::{Epoch, Member, View},
+    view::{Claim, Epoch, Member, View},
 };
 use tokio::{
     runtime,
@@ -104,6 +105,7 @@ impl Chains {
             }
             stored.iter().for_each(|(_, stored)| views.learn(stored.acceptor.view.clone()));
             let state = State::new(chain::Config::default(), Rules::ALL, me, routes.clone(), stored, rand::random());
+            let state = state.claimed((*shared.claims.known()).clone());
             let (jobs, queue) = mpsc::channel(QUEUE);
             let needed = AtomicUsize::new(bits.iter().filter(|slot| mine(*slot)).count());
             let told = Arc::new(Standing { needed, ..Standing::default() });
@@ -166,6 +168,51 @@ impl Chains {
         let (reply, answer) = oneshot::channel();
         self.hand_over(slot, Job::Sweep { slot, catalogue, reply }).await;
         answer.await.unwrap_or(false)
+    }
+
+    /// How this peer stands in a slot and with a key of it; `None` if it knows nothing of the slot.
+    pub async fn report(&self, slot: Slot, at: RecordKey) -> Option<(Report, KeyReport)> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(slot, Job::Report { slot, at, reply }).await;
+        answer.await.ok().flatten()
+    }
+
+    /// How this peer stands in all slots that it knows anything of, once it stands by the claim, if there is one. What is
+    /// said is on disk when this returns.
+    ///
+    /// # Errors
+    /// If a group has stopped, or the disk fails.
+    pub async fn survey(&self, claim: Option<Claim>) -> Result<Vec<Report>, Refusal> {
+        let mut reports = Vec::new();
+        for group in &self.groups {
+            let (reply, answer) = oneshot::channel();
+            drop(group.send(Job::Survey { claim: claim.clone(), reply }).await);
+            reports.extend(answer.await.map_err(|_| Refusal::Unavailable)?);
+        }
+        Ok(reports)
+    }
+
+    /// Puts views of a recovery into force, if this peer has not promised a later one; each is on disk when this returns. With
+    /// the flag, its slot begins empty.
+    ///
+    /// # Errors
+    /// If a group has stopped, or the disk fails.
+    pub async fn recover(&self, views: Vec<(View, bool)>) -> Result<(), Refusal> {
+        for (group, jobs) in (0..).zip(&self.groups) {
+            let mine = |(view, _): &&(View, bool)| Self::group_of(view.slot) == group && self.views.has(view.slot);
+            let (reply, answer) = oneshot::channel();
+            let views = views.iter().filter(mine).cloned().collect();
+            drop(jobs.send(Job::Recover { views, reply }).await);
+            answer.await.map_err(|_| Refusal::Unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// What this peer has heard of a recovery: it is on disk.
+    pub async fn hear(&self, input: chain::Input) {
+        for group in &self.groups {
+            drop(group.send(Job::Input(input.clone())).await);
+        }
     }
 
     /// A message has arrived. One about a group or a slot that does not exist here is dropped.

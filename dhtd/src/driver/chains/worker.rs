@@ -11,9 +11,11 @@ use dht_core::{
     catalogue::Catalogue,
     overlay::Routes,
     record::{KeyspaceId, RecordKey},
-    replication::chain::{Body, Change, Command, Input, Message, Output, Refusal, Reply, State, Timer, Token},
+    replication::chain::{
+        Change, Command, Input, KeyReport, Message, Output, Refusal, Reply, Report, State, Timer, Token,
+    },
     ring::{PeerId, Slot},
-    view::{Epoch, View},
+    view::{Claim, Epoch, View},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -22,6 +24,7 @@ use tokio::{
 
 use super::{
     Chains, ReadDone, Standing, TablePart, WriteDone,
+    log::log_change,
     reads::{Granters, Reads},
     store::Store,
     table::read_table,
@@ -40,6 +43,9 @@ pub(super) enum Job {
     Read { slot: Slot, at: RecordKey, done: ReadDone },
     Scan { slot: Slot, keyspace: KeyspaceId, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>> },
     Sweep { slot: Slot, catalogue: Arc<Catalogue>, reply: oneshot::Sender<bool> },
+    Survey { claim: Option<Claim>, reply: oneshot::Sender<Vec<Report>> },
+    Recover { views: Vec<(View, bool)>, reply: oneshot::Sender<()> },
+    Report { slot: Slot, at: RecordKey, reply: oneshot::Sender<Option<(Report, KeyReport)>> },
     Stop,
 }
 
@@ -69,6 +75,8 @@ pub(super) struct Worker {
     granters: Granters,
     /// Slots whose entries have changed since the last batch was put.
     changed: BTreeSet<Slot>,
+    /// What is done once everything so far is on disk.
+    once_durable: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 /// A client.
@@ -93,7 +101,7 @@ impl Worker {
         jobs: mpsc::WeakSender<Job>,
     ) -> Self {
         let routes = shared.routes.load_full();
-        let (waiters, timers, granters, changed) = Default::default();
+        let (waiters, timers, granters, changed, once_durable) = Default::default();
         let (next_token, next_timer, ticks, sync) = (0, 0, 0, None);
         Self {
             group,
@@ -115,6 +123,7 @@ impl Worker {
             reads,
             granters,
             changed,
+            once_durable,
         }
     }
 
@@ -173,6 +182,22 @@ impl Worker {
             }
             Job::Scan { slot, keyspace, reply } => self.scan(slot, keyspace, reply),
             Job::Sweep { slot, catalogue, reply } => drop(reply.send(self.store.sweep(slot, &catalogue))),
+            Job::Report { slot, at, reply } => {
+                let report = self.state.report(clock::now(), slot);
+                let key = self.state.report_key(slot, &at, &self.store);
+                drop(reply.send(report.map(|report| (report, key))));
+            }
+            Job::Survey { claim, reply } => {
+                if let Some(claim) = claim {
+                    self.handle(Input::Claim(claim));
+                }
+                let reports = self.state.reports(clock::now()).collect();
+                self.once_durable.push(Box::new(|| drop(reply.send(reports))));
+            }
+            Job::Recover { views, reply } => {
+                views.into_iter().for_each(|(view, begins_empty)| self.handle(Input::Recover(view, begins_empty)));
+                self.once_durable.push(Box::new(|| _ = reply.send(())));
+            }
             Job::Stop => {}
         }
     }
@@ -317,6 +342,14 @@ impl Worker {
         for slot in standing {
             self.reads.set(slot, self.state.readable(slot), &mut self.granters);
         }
+        if !self.once_durable.is_empty() {
+            let (ticket, then) = (self.shards.durable_ticket(), std::mem::take(&mut self.once_durable));
+            tokio::spawn(async move {
+                if ticket.await.is_ok() {
+                    then.into_iter().for_each(|then| then());
+                }
+            });
+        }
         let Some(number) = self.sync.take() else { return };
         let (ticket, jobs) = (self.shards.durable_ticket(), self.jobs.clone());
         tokio::spawn(async move {
@@ -347,34 +380,6 @@ impl Worker {
             }
         });
     }
-}
-
-/// Changes of views, step by step.
-fn log_change(output: &Output) {
-    let (slot, to, step) = match output {
-        Output::Store(slot, change) => {
-            if let Change::Install { acceptor, .. } = &**change {
-                let epoch = acceptor.view.epoch;
-                let chain: Vec<String> = acceptor.view.chain.iter().map(|it| it.peer.short()).collect();
-                tracing::debug!(%slot, %epoch, chain = chain.join(","), "a view is in force");
-            }
-            return;
-        }
-        Output::Send(to, Message::Slot(slot, body)) => match &**body {
-            Body::PreVote(..) => (slot, to, "asks for a vote"),
-            Body::Lost(..) => (slot, to, "votes"),
-            Body::Prepare(..) => (slot, to, "asks for a promise"),
-            Body::Promise(..) => (slot, to, "promises"),
-            Body::Level { .. } => (slot, to, "asks to be level"),
-            Body::Ready(..) => (slot, to, "is level"),
-            Body::Accept { .. } => (slot, to, "asks to accept"),
-            Body::Accepted(..) => (slot, to, "accepts"),
-            Body::Reject(..) => (slot, to, "rejects"),
-            _ => return,
-        },
-        _ => return,
-    };
-    tracing::debug!(%slot, to = %to.short(), "next view: {step}");
 }
 
 /// How often keys are counted: once a second.

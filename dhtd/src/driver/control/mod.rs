@@ -13,6 +13,7 @@ use dht_core::{
     overlay::{self, Destination, Lookup, LookupFailed, Phase, Ring, Saved},
     replication::eventual,
     ring::{Id, Slot},
+    view::Claim,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -220,6 +221,11 @@ impl Control {
     }
 
     fn in_trouble(&mut self, trouble: Trouble) {
+        if let Some(generation) = trouble.given_up() {
+            let (shared, me) = (self.shared.clone(), self.overlay.me().id);
+            tokio::spawn(async move { shared.hear_claim(&Claim { generation, banned: [me].into() }).await });
+            return;
+        }
         let Trouble { address, peer, status } = &trouble;
         if trouble.unreachable() {
             tracing::debug!(%address, message = status.message(), "cannot reach a peer");

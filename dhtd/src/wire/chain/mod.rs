@@ -8,6 +8,8 @@
 mod body;
 mod entry;
 mod lease;
+mod recovery;
+mod report;
 mod views;
 
 #[cfg(test)]
@@ -22,6 +24,8 @@ pub use entry::{
     command, decode_command, decode_entry, decode_outcome, decode_record, decode_recorded, decode_refusal,
     decode_request, entry, outcome, record, recorded, refusal,
 };
+pub use recovery::{claim, decode_claim, decode_survey, survey};
+pub use report::{decode_report, report};
 pub use views::{acceptor, decode_acceptor, decode_epoch, decode_position, decode_view, epoch, position, view};
 
 /// A chain message on its way to another peer. `group`: which of a peer's groups of slots it is about.

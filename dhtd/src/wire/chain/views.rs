@@ -96,6 +96,7 @@ pub fn acceptor(acceptor: &Acceptor) -> v1::Acceptor {
         promised: acceptor.promised.map(ballot),
         accepted: accepted(acceptor.accepted.as_ref()),
         sealed: acceptor.sealed,
+        rival: acceptor.rival.map(recovery_name),
     }
 }
 
@@ -114,7 +115,22 @@ pub fn decode_acceptor(acceptor: v1::Acceptor) -> Result<Acceptor, Malformed> {
         promised: acceptor.promised.map(decode_ballot).transpose()?,
         accepted,
         sealed: acceptor.sealed,
+        rival: acceptor.rival.map(decode_recovery_name).transpose()?,
     })
+}
+
+/// Which recovery.
+pub(super) fn recovery_name(generation: Generation) -> v1::RecoveryName {
+    v1::RecoveryName { counter: generation.counter, recovered_by: generation.by.map_or_else(Bytes::new, id) }
+}
+
+/// Reads which recovery; an empty message: none.
+///
+/// # Errors
+/// If it was carried out by nobody, or none by somebody.
+pub(super) fn decode_recovery_name(name: v1::RecoveryName) -> Result<Generation, Malformed> {
+    let v1::RecoveryName { counter: generation, recovered_by } = name;
+    decode_epoch(v1::Epoch { generation, recovered_by, number: 0 }).map(|epoch| epoch.generation)
 }
 
 pub(super) fn member(member: Member) -> v1::ChainMember {

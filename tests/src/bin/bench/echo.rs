@@ -113,9 +113,17 @@ fn reply(call: Option<Call>) -> Reply {
             Reply::Read(v1::ReadReply { record: Some(record), synced: true })
         }
         // What is not measured.
-        Some(Call::Push(_) | Call::ChainWrite(_) | Call::ChainRead(_) | Call::View(_) | Call::Catalogue(_)) | None => {
-            Reply::Push(v1::PushReply {})
-        }
+        Some(
+            Call::Push(_)
+            | Call::ChainWrite(_)
+            | Call::ChainRead(_)
+            | Call::View(_)
+            | Call::Catalogue(_)
+            | Call::Report(_)
+            | Call::Survey(_)
+            | Call::Recover(_),
+        )
+        | None => Reply::Push(v1::PushReply {}),
     }
 }
 

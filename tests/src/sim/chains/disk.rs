@@ -65,7 +65,8 @@ impl OnDisk {
             Change::Apply { entries, first_kept } => self.log.get_or_insert_default().apply(entries, first_kept),
             Change::Install { acceptor, entries, keeps_log } => {
                 self.acceptor = Some(acceptor);
-                let kept = self.log.take().filter(|_| keeps_log);
+                // A recovery may begin with nothing.
+                let kept = keeps_log.then(|| self.log.take().unwrap_or_default());
                 self.log = kept.map(|mut log| {
                     log.apply(entries, 0);
                     log.pending.clear();

@@ -182,7 +182,7 @@ fn changes(world: &World, before: &BTreeMap<Slot, u64>) -> u64 {
 }
 
 /// A ring in which every slot has the view that it should have.
-fn at_rest(config: WorldConfig, peers: usize) -> Result<World, super::Failure> {
+pub(super) fn at_rest(config: WorldConfig, peers: usize) -> Result<World, super::Failure> {
     let mut world = World::new(WorldConfig { net: good_net(), ..config });
     world.found();
     for _ in 1..peers {
@@ -214,10 +214,10 @@ const ANSWERED_AMONG_FAULTS: usize = 100;
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// Of the checker, for one key. A guess.
-const STEPS: u64 = 1_000_000;
+pub(super) const STEPS: u64 = 1_000_000;
 
 /// Waits until every slot has the view that it should have, and its members the same data.
-fn settle(mut world: World) -> Result<World, super::Failure> {
+pub(super) fn settle(mut world: World) -> Result<World, super::Failure> {
     let rests = world.run_until(world.now + PATIENCE, |world| unrest(world).is_none());
     if let Some(what) = unrest(&world).filter(|_| !rests) {
         return Err(failure(&world, format!("the chains did not come to rest in {PATIENCE:?}: {what}")));
@@ -225,7 +225,7 @@ fn settle(mut world: World) -> Result<World, super::Failure> {
     Ok(world)
 }
 
-fn newest(world: &World, slot: Slot) -> Option<&dht_core::view::View> {
+pub(super) fn newest(world: &World, slot: Slot) -> Option<&dht_core::view::View> {
     let views = world.live().filter_map(|(host, _)| world.hosts[host].chains.as_ref()?.state.as_ref()?.view(slot));
     views.max_by_key(|view| view.epoch)
 }

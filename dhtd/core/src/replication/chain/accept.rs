@@ -87,14 +87,18 @@ impl State {
     /// Whether this peer stands at the view that the proposer goes by, after having caught up if need be, and may still
     /// follow the ballot. If not, the proposer hears why.
     pub(super) fn is_at(&mut self, from: PeerId, slot: Slot, ballot: Ballot, view: View) -> bool {
-        let known = self.replicas.get(&slot).map(|replica| replica.view().epoch);
-        if known.is_none_or(|known| known < view.epoch) {
+        let (known, rules) = (self.replicas.get(&slot).map(|replica| replica.view().epoch), self.rules);
+        if known.is_some_and(|known| known.generation.rivals(view.epoch.generation)) {
+            self.dispute(Some(from), slot, view.epoch.generation);
+            return false;
+        }
+        if known.is_none_or(|known| view.epoch.is_newer(known, rules)) {
             if self.rules.older_views_first {
                 self.install(from, view);
             } else if known.is_none() {
                 self.replicas.insert(slot, Replica::new(Acceptor::new(view), None));
             }
-        } else if known.is_some_and(|known| known > view.epoch) && self.rules.accepts_at_view {
+        } else if known.is_some_and(|known| known.is_newer(view.epoch, rules)) && self.rules.accepts_at_view {
             self.tell_view(from, slot);
             return false;
         }

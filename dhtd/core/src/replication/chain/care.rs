@@ -128,6 +128,10 @@ impl State {
     }
 
     fn look_after(&mut self, slot: Slot) {
+        let beyond_help = |replica: &Replica| replica.acceptor.rival.is_some() || self.claim.strands(replica.view());
+        if self.replicas.get(&slot).is_some_and(beyond_help) {
+            return;
+        }
         self.find_home(slot);
         let now = self.now;
         let need = self.need(slot).or_else(|| self.planned(slot).map(Need::Planned));

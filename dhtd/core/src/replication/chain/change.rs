@@ -17,7 +17,7 @@ use super::{Body, Output, State, Timer, replica::Attempt};
 use crate::{
     overlay::Routes,
     ring::{PeerId, Slot},
-    view::{Ballot, Circumstances, Member, Plan, Promise, Proposer, Round, View},
+    view::{Ballot, Circumstances, Claim, Member, Plan, Promise, Proposer, Round, View},
 };
 
 impl State {
@@ -27,7 +27,9 @@ impl State {
         let proposer = Member { incarnation: if names_process { self.me.incarnation } else { 0 }, ..self.me };
         let now = self.now;
         let circumstances = self.circumstances(slot);
-        let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        let Some(replica) = self.replicas.get_mut(&slot).filter(|replica| replica.acceptor.rival.is_none()) else {
+            return;
+        };
         let promised = replica.acceptor.promised.map_or(0, |ballot| ballot.round);
         let round = replica.care.last_round.max(promised) + 1;
         replica.care.last_round = round;
@@ -48,7 +50,7 @@ impl State {
         let enough = 2 * concerned.len() + SMALLEST_ELECTORATE;
         let mut live = Vec::new();
         for peer in concerned.into_iter().chain(self.routes.peers().map(|peer| peer.id)) {
-            let known = self.routes.peer(peer).is_some_and(|peer| !peer.leaving);
+            let known = self.routes.peer(peer).is_some_and(|peer| !peer.leaving) && !self.claim.banned.contains(&peer);
             let answers = peer == self.me.peer || (known && !self.leases.has_lost(self.now, peer));
             if answers && !live.contains(&peer) {
                 live.push(peer);
@@ -63,7 +65,7 @@ impl State {
 
     /// The picture of the ring has changed.
     pub(super) fn set_routes(&mut self, routes: Arc<Routes>) {
-        self.staying = staying(&routes);
+        self.staying = staying(&routes, &self.claim);
         self.routes = routes;
         self.revision += 1;
         self.found_unknown();
@@ -218,10 +220,10 @@ impl State {
     }
 }
 
-/// The peers of the ring that have not departed and are not about to.
-pub(super) fn staying(routes: &Routes) -> Arc<BTreeSet<PeerId>> {
-    let leaves = |peer: &PeerId| routes.peer(*peer).is_some_and(|peer| peer.leaving);
-    Arc::new(routes.members().iter().copied().filter(|peer| !leaves(peer)).collect())
+/// The peers of the ring that have not departed, are not about to, and were not given up.
+pub(super) fn staying(routes: &Routes, claim: &Claim) -> Arc<BTreeSet<PeerId>> {
+    let goes = |peer: &PeerId| routes.peer(*peer).is_some_and(|peer| peer.leaving) || claim.banned.contains(peer);
+    Arc::new(routes.members().iter().copied().filter(|peer| !goes(peer)).collect())
 }
 
 /// More than enough of those that could be witnesses: an electorate is made odd, and at least three.

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::{record::RecordKey, view::Position};
+use crate::{
+    record::{KeyspaceId, RecordKey},
+    view::Position,
+};
 
 /// What a key maps to in chain mode.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -182,6 +185,13 @@ impl Command {
 }
 
 impl Entry {
+    /// What a recovery adds to the log: it does nothing, but from here on numbers are those of the new history.
+    #[must_use]
+    pub(super) fn of_recovery(position: Position) -> Self {
+        let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::new() };
+        Self { position, at, effect: Effect::Nothing, request: None, outcome: Outcome::NothingThere }
+    }
+
     /// About how many bytes it takes, in memory and on its way.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -206,7 +216,6 @@ const ENTRY_OVERHEAD: usize = 128;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::KeyspaceId;
 
     fn command(condition: Option<Condition>, action: Action) -> Command {
         let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"k") };

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Body, Change, State, Step, replica::Replica};
+use super::{Body, Change, State, Step, entry::Entry, replica::Replica};
 use crate::{
+    replication::recovery::REVISION_JUMP,
     ring::{PeerId, Slot},
     view::{Acceptor, Epoch, View},
 };
@@ -11,9 +12,12 @@ use crate::{
 impl State {
     /// A view that was decided. The word of whoever says so is enough: nobody sends a view that was not.
     pub(super) fn install(&mut self, from: PeerId, view: View) {
-        let slot = view.slot;
+        let (slot, rules) = (view.slot, self.rules);
         match self.replicas.get(&slot) {
-            Some(replica) if replica.view().epoch > view.epoch => {
+            Some(replica) if replica.view().epoch.generation.rivals(view.epoch.generation) => {
+                self.dispute(Some(from), slot, view.epoch.generation);
+            }
+            Some(replica) if replica.view().epoch.is_newer(view.epoch, rules) => {
                 let newer = replica.view().clone();
                 self.tell(from, slot, Body::Install(newer));
             }
@@ -23,20 +27,26 @@ impl State {
                     self.tell(from, slot, Body::Installed(view.epoch));
                 }
             }
+            // What follows a view that is disputed is disputed, too.
+            Some(replica) if replica.acceptor.rival.is_some() && !replica.is_recovered_by(&view) => {}
+            Some(replica) if !view.epoch.is_newer(replica.view().epoch, rules) => {}
             _ => self.bring_into_force(view),
         }
     }
 
-    fn bring_into_force(&mut self, view: View) {
+    pub(super) fn bring_into_force(&mut self, view: View) {
         let (slot, me, rules) = (view.slot, self.me, self.rules);
         self.leave(slot);
         let mut acceptor = Acceptor::new(view.clone());
         acceptor.sealed = view.has(me.peer) && !view.chain.contains(&me) && rules.unseals_listed_only;
+        acceptor.rival = self.rival_of(&view);
+        acceptor.sealed |= acceptor.rival.is_some() || self.claim.strands(&view);
         let replica = match self.replicas.get_mut(&slot) {
             Some(replica) => replica,
             None => self.replicas.entry(slot).or_insert_with(|| Replica::new(acceptor.clone(), None)),
         };
         let follows = replica.view().epoch.next() == view.epoch;
+        let recovers = replica.is_recovered_by(&view);
         let was_in = replica.view().peers().any(|peer| peer == me.peer);
         let goes = was_in && view.peers().all(|peer| peer != me.peer);
         replica.farewell = goes.then(BTreeSet::new);
@@ -52,6 +62,9 @@ impl State {
         replica.care.new_view();
         let mut entries = Vec::new();
         if let Some(mut log) = log {
+            if recovers && log.last().seq + REVISION_JUMP == view.frontier.seq {
+                log.append(Entry::of_recovery(view.frontier), false);
+            }
             log.cut(frontier);
             entries = log.apply(frontier, 0, self.config.window);
             // Whoever was made level covers the frontier. What does not is no copy of this history.

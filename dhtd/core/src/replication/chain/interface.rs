@@ -10,7 +10,9 @@ use crate::{
     overlay::Routes,
     record::RecordKey,
     ring::{PeerId, Slot},
-    view::{Acceptor, Ballot, Epoch, Grant, Heartbeat, LeaseConfig, Member, Position, Promise, View},
+    view::{
+        Acceptor, Ballot, Claim, Epoch, Generation, Grant, Heartbeat, LeaseConfig, Member, Position, Promise, View,
+    },
 };
 
 /// How chains are kept. What is not said to be from DESIGN is a guess.
@@ -107,6 +109,12 @@ pub enum Input {
     Located(Slot, Vec<PeerId>),
     /// The disk takes writes, or it does not any more.
     Disk(bool),
+    /// A recovery has given peers up. The host has it on disk, and will give it to [`super::State::claimed`] next time.
+    Claim(Claim),
+    /// There is another recovery with the counter of the one that this peer goes by: nothing ranks the two.
+    Rival(Generation),
+    /// The recovery that this peer stands by starts a slot again with this view, and with no data if the flag is set.
+    Recover(View, bool),
 }
 
 /// What the host has to do, in this order.

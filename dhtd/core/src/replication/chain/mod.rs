@@ -35,20 +35,24 @@ mod learn;
 mod level;
 mod log;
 mod read;
+mod recover;
 mod relay;
 mod replica;
+mod report;
 
 pub use entry::{Action, Command, Condition, Effect, Entry, Outcome, Record, Refusal, Reply, RequestId, Value};
 pub use essence::Essence;
 pub use interface::{Body, Change, Config, Input, Message, Output, Snapshot, Stored, StoredLog, Timer, Token};
 pub use log::{Log, Recorded, Table};
+pub use read::Readable;
+pub use report::{Extent, KeyReport, Report};
 
 use self::replica::Replica;
 use crate::{
     Rules,
     overlay::Routes,
     ring::{PeerId, Slot},
-    view::{Acceptor, Ballot, Contact, Epoch, Leases, Member, View},
+    view::{Acceptor, Ballot, Claim, Contact, Epoch, Generation, Leases, Member, View},
 };
 
 /// One peer's part in all chains.
@@ -72,6 +76,10 @@ pub struct State {
     /// The peers of the ring that have not departed and are not about to.
     staying: Arc<BTreeSet<PeerId>>,
     disk_ok: bool,
+    /// Who was given up, by the last recovery.
+    claim: Claim,
+    /// Another recovery of the same counter.
+    rival: Option<Generation>,
     leases: Leases,
     replicas: BTreeMap<Slot, Replica>,
     /// Slots with something to send.
@@ -90,17 +98,6 @@ pub struct State {
     outputs: Vec<Output>,
     /// Slots that this peer may have begun or ceased to serve, or of which leases have changed.
     standing: BTreeSet<Slot>,
-}
-
-/// Under which condition a member reads a slot's clean keys by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readable {
-    /// The view in force.
-    pub epoch: Epoch,
-    /// So many of `granters` must stand by it when the read begins.
-    pub needed: usize,
-    /// Electors that stand by the view for as long as they have granted ([`State::granted_until`]).
-    pub granters: Vec<PeerId>,
 }
 
 /// What goes on once everything that was stored before it is on disk.
@@ -136,11 +133,13 @@ impl State {
             random: ChaCha8Rng::seed_from_u64(seed),
             now: Duration::ZERO,
             accepts_from: Duration::ZERO,
-            staying: change::staying(&routes),
+            staying: change::staying(&routes, &Claim::default()),
             routes,
             revision: 1,
             contacts: Vec::new(),
             disk_ok: true,
+            claim: Claim::default(),
+            rival: None,
             replicas: stored.into_iter().map(|(slot, stored)| (slot, replica(stored))).collect(),
             flush: BTreeSet::new(),
             commits: BTreeSet::new(),
@@ -176,6 +175,7 @@ impl State {
                 // What this peer had sent, promised and granted before it stopped, it does not know.
                 replica.acceptor.sealed = true;
             }
+            replica.acceptor.sealed |= self.claim.strands(replica.view());
             replica.sealed_since = replica.acceptor.sealed.then_some(now);
             self.enter(slot);
         }
@@ -187,6 +187,11 @@ impl State {
     /// Takes one input at the time `now` and returns what is to be done.
     pub fn handle(&mut self, now: Duration, input: Input, table: &impl Table) -> Vec<Output> {
         self.now = now;
+        if let Input::Message(from, _) | Input::Snapshot(from, ..) = &input
+            && self.claim.banned.contains(from)
+        {
+            return Vec::new();
+        }
         match input {
             Input::Routes(routes) => self.set_routes(routes),
             Input::Message(from, Message::Heartbeat(heartbeat)) => self.heartbeat(from, heartbeat),
@@ -202,6 +207,9 @@ impl State {
             Input::Snapshot(from, slot, snapshot) => self.load(from, slot, snapshot),
             Input::Located(slot, group) => self.set_home(slot, group),
             Input::Disk(ok) => self.disk_ok = ok,
+            Input::Claim(claim) => self.claim(claim),
+            Input::Rival(other) => self.hear_of_rival(other),
+            Input::Recover(view, begins_empty) => self.recover(view, begins_empty),
         }
         self.finish();
         mem::take(&mut self.outputs)
@@ -217,29 +225,6 @@ impl State {
     #[must_use]
     pub fn serves(&self, slot: Slot) -> bool {
         self.replicas.get(&slot).is_some_and(|replica| replica.serves(self.me.peer))
-    }
-
-    /// Under which condition clean keys of the slot may be read here, by whoever samples the time first, if at all.
-    #[must_use]
-    pub fn readable(&self, slot: Slot) -> Option<Readable> {
-        let replica = self.replicas.get(&slot).filter(|replica| replica.serves(self.me.peer))?;
-        let (view, me) = (replica.view(), self.me.peer);
-        let others = view.electors.iter().copied().filter(|peer| *peer != me);
-        let stand_by: BTreeSet<PeerId> = self.leases.stand_by(slot, view.epoch).collect();
-        let granters = others.filter(|peer| stand_by.contains(peer)).collect();
-        let own = usize::from(view.electors.contains(&me));
-        Some(Readable { epoch: view.epoch, needed: view.electors.len() / 2 + 1 - own, granters })
-    }
-
-    /// Until when the grants of this peer hold.
-    #[must_use]
-    pub fn granted_until(&self, granter: PeerId) -> Duration {
-        self.leases.granted_until(granter)
-    }
-
-    /// Slots for which [`State::readable`] may say something else than when this was last asked.
-    pub fn take_standing(&mut self) -> BTreeSet<Slot> {
-        mem::take(&mut self.standing)
     }
 
     /// The slot's log, if it is here.

@@ -1,5 +1,7 @@
 //! Reads, at any member.
 
+use std::{collections::BTreeSet, mem, time::Duration};
+
 use super::{Body, Output, State, entry::Refusal, interface::Token};
 use crate::{
     record::RecordKey,
@@ -7,7 +9,41 @@ use crate::{
     view::Epoch,
 };
 
+/// Under which condition a member reads a slot's clean keys by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// The view in force.
+    pub epoch: Epoch,
+    /// So many of `granters` must stand by it when the read begins.
+    pub needed: usize,
+    /// Electors that stand by the view for as long as they have granted ([`State::granted_until`]).
+    pub granters: Vec<PeerId>,
+}
+
 impl State {
+    /// Under which condition clean keys of the slot may be read here, by whoever samples the time first, if at all.
+    #[must_use]
+    pub fn readable(&self, slot: Slot) -> Option<Readable> {
+        let replica = self.replicas.get(&slot).filter(|replica| replica.serves(self.me.peer))?;
+        let (view, me) = (replica.view(), self.me.peer);
+        let others = view.electors.iter().copied().filter(|peer| *peer != me);
+        let stand_by: BTreeSet<PeerId> = self.leases.stand_by(slot, view.epoch).collect();
+        let granters = others.filter(|peer| stand_by.contains(peer)).collect();
+        let own = usize::from(view.electors.contains(&me));
+        Some(Readable { epoch: view.epoch, needed: view.electors.len() / 2 + 1 - own, granters })
+    }
+
+    /// Until when the grants of this peer hold.
+    #[must_use]
+    pub fn granted_until(&self, granter: PeerId) -> Duration {
+        self.leases.granted_until(granter)
+    }
+
+    /// Slots for which [`State::readable`] may say something else than when this was last asked.
+    pub fn take_standing(&mut self) -> BTreeSet<Slot> {
+        mem::take(&mut self.standing)
+    }
+
     /// A client reads. `now` was sampled before anything is looked at; a majority of electors stands by the view then,
     /// so that nothing of a later view was acknowledged before.
     pub(super) fn read(&mut self, token: Token, slot: Slot, at: RecordKey) {
@@ -79,7 +115,7 @@ impl State {
             return;
         }
         let waiting = replica.clients.reads.split_off(&(number + 1));
-        let due = std::mem::replace(&mut replica.clients.reads, waiting);
+        let due = mem::replace(&mut replica.clients.reads, waiting);
         replica.clients.asking = None;
         self.learn_commit(slot, committed);
         let reads = due.into_values().flatten().map(|(token, at)| Output::Read(token, slot, at));

@@ -177,9 +177,14 @@ impl State {
 
     /// Whether the sender goes by the view that is known here. If not, whoever knows the older one hears of the newer.
     pub(super) fn is_current(&mut self, from: PeerId, slot: Slot, epoch: Epoch) -> bool {
+        let rules = self.rules;
         match self.replicas.get(&slot) {
             Some(replica) if replica.view().epoch == epoch => true,
-            Some(replica) if replica.view().epoch > epoch => {
+            Some(replica) if replica.view().epoch.generation.rivals(epoch.generation) => {
+                self.dispute(Some(from), slot, epoch.generation);
+                false
+            }
+            Some(replica) if replica.view().epoch.is_newer(epoch, rules) => {
                 let view = replica.view().clone();
                 self.tell(from, slot, Body::Install(view));
                 false

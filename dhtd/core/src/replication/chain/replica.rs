@@ -206,6 +206,11 @@ impl Replica {
         self.view().peers().any(|peer| peer == me) || (self.acceptor.sealed && self.log.is_some())
     }
 
+    /// Whether the view is one of a later recovery.
+    pub(super) fn is_recovered_by(&self, view: &View) -> bool {
+        view.epoch.generation.counter > self.view().epoch.generation.counter
+    }
+
     /// Whether no entry is under way, as far as this peer knows, and no client waits.
     pub(super) fn is_quiet(&self) -> bool {
         let Clients { writes, answers, reads, asking, .. } = &self.clients;

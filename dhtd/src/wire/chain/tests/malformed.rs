@@ -110,8 +110,13 @@ fn views_that_nobody_could_go_by() {
 
 #[test]
 fn promises_that_contradict_themselves() {
-    let good =
-        v1::Acceptor { view: a_view(3, 1), promised: a_ballot(), accepted: an_accepted_view(3, 2), sealed: true };
+    let good = v1::Acceptor {
+        view: a_view(3, 1),
+        promised: a_ballot(),
+        accepted: an_accepted_view(3, 2),
+        sealed: true,
+        rival: None,
+    };
     let rows: [Row<v1::Acceptor>; 9] = [
         ("a view is missing", |acceptor| acceptor.view = None),
         ("a member is missing", |acceptor| acceptor.promised.as_mut().unwrap().proposer = None),

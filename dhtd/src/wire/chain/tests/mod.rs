@@ -52,6 +52,18 @@ fn what_is_known_of_views_reads_back() {
 }
 
 #[test]
+fn how_a_peer_stands_reads_back() {
+    let back = |of: v1::SlotReport| decode_report(Slot(of.view.as_ref().map_or(0, |view| view.slot)), of);
+    read_back(|random| vec![random.report()], |(of, key)| report(of, *key), back);
+}
+
+#[test]
+fn what_recoveries_say_reads_back() {
+    read_back(|random| vec![random.claim()], claim, decode_claim);
+    read_back(|random| vec![random.survey()], survey, decode_survey);
+}
+
+#[test]
 fn what_is_stored_reads_back() {
     read_back(Random::entries_of_each_effect, entry, decode_entry);
     read_back(Random::recorded, |of| recorded(*of), decode_recorded);

@@ -3,12 +3,16 @@
 use bytes::Bytes;
 use dht_core::{
     record::{KeyspaceId, RecordKey},
-    replication::chain::{
-        Action, Body, Command, Condition, Effect, Entry, Message, Outcome, Record, Recorded, Refusal, RequestId, Value,
+    replication::{
+        chain::{
+            Action, Body, Command, Condition, Effect, Entry, Extent, KeyReport, Message, Outcome, Record, Recorded,
+            Refusal, Report, RequestId, Value,
+        },
+        recovery::Survey,
     },
     ring::{PeerId, Slot},
     view::{
-        Acceptor, Ballot, Epoch, Generation, Grant, Heartbeat, Member, Position, Promise, View,
+        Acceptor, Ballot, Claim, Epoch, Generation, Grant, Heartbeat, Member, Position, Promise, View,
         delta::{Delta, Version},
     },
 };
@@ -81,6 +85,34 @@ impl Random {
         }
     }
 
+    pub(super) fn report(&mut self) -> (Report, KeyReport) {
+        let extent = |random: &mut Self| Extent {
+            applied: random.position(),
+            last: random.position(),
+            committed: random.number(),
+        };
+        let report = Report {
+            view: self.view(),
+            sealed: self.0.random(),
+            changing: self.0.random(),
+            copying: self.0.random(),
+            disputed: self.0.random(),
+            certain_for: self.perhaps(|random| std::time::Duration::from_micros(random.number() >> 8)),
+            log: self.perhaps(extent),
+        };
+        (report, KeyReport { applied: self.perhaps(Self::any), pending: self.perhaps(Self::any) })
+    }
+
+    pub(super) fn claim(&mut self) -> Claim {
+        Claim { generation: self.epoch().generation, banned: self.peers(4).into_iter().collect() }
+    }
+
+    pub(super) fn survey(&mut self) -> Survey {
+        let reports = self.some(3, |random| random.report().0);
+        let (incarnation, claim, members) = (self.any(), self.claim(), self.peers(5).into_iter().collect());
+        Survey { incarnation, claim, members, reports }
+    }
+
     fn heartbeat(&mut self) -> Heartbeat {
         let (nonce, incarnation) = (self.any(), self.any());
         Heartbeat { nonce, incarnation, list: self.delta(), coverage_seen: self.version() }
@@ -112,7 +144,8 @@ impl Random {
         let slot = self.slot();
         let (view, next) = self.views(slot);
         let accepted = self.perhaps(|random| (random.ballot(), next));
-        Acceptor { view, promised: self.perhaps(Self::ballot), accepted, sealed: self.0.random() }
+        let rival = self.perhaps(|random| random.epoch().generation);
+        Acceptor { view, promised: self.perhaps(Self::ballot), accepted, sealed: self.0.random(), rival }
     }
 
     pub(super) fn view(&mut self) -> View {
