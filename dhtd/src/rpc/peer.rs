@@ -226,37 +226,28 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
                 coordinator.read_chain_for_peer(call, move |answer| reply(&replies, tag, answer)).await;
             }
             Some(Call::Catalogue(call)) => {
-                let (coordinator, replies) = (coordinator.clone(), replies.clone());
-                tokio::spawn(async move {
-                    let answer = coordinator.catalogue_for_peer(call).await;
-                    let answer = answer.map_or_else(|error| Reply::Failure(error.into()), Reply::Catalogue);
-                    reply(&replies, tag, answer);
-                });
+                let coordinator = coordinator.clone();
+                let answer = async move { coordinator.catalogue_for_peer(call).await };
+                answer_later(replies, tag, answer, Reply::Catalogue);
             }
             Some(Call::View(call)) => {
                 let view = coordinator.view_for_peer(Slot(call.slot));
                 reply(replies, tag, view.map_or_else(|error| Reply::Failure(error.into()), Reply::View));
             }
             Some(Call::Report(call)) => {
-                let (coordinator, replies) = (coordinator.clone(), replies.clone());
-                tokio::spawn(async move {
-                    let report = coordinator.report_for_peer(call).await;
-                    reply(&replies, tag, report.map_or_else(|error| Reply::Failure(error.into()), Reply::Report));
-                });
+                let coordinator = coordinator.clone();
+                let answer = async move { coordinator.report_for_peer(call).await };
+                answer_later(replies, tag, answer, Reply::Report);
             }
             Some(Call::Survey(call)) => {
-                let (coordinator, replies) = (coordinator.clone(), replies.clone());
-                tokio::spawn(async move {
-                    let survey = coordinator.survey_for_peer(call).await;
-                    reply(&replies, tag, survey.map_or_else(|error| Reply::Failure(error.into()), Reply::Survey));
-                });
+                let coordinator = coordinator.clone();
+                let answer = async move { coordinator.survey_for_peer(call).await };
+                answer_later(replies, tag, answer, Reply::Survey);
             }
             Some(Call::Recover(call)) => {
-                let (coordinator, replies) = (coordinator.clone(), replies.clone());
-                tokio::spawn(async move {
-                    let done = coordinator.recover_for_peer(call).await;
-                    reply(&replies, tag, done.map_or_else(|error| Reply::Failure(error.into()), Reply::Recover));
-                });
+                let coordinator = coordinator.clone();
+                let answer = async move { coordinator.recover_for_peer(call).await };
+                answer_later(replies, tag, answer, Reply::Recover);
             }
             None => {
                 let nothing = OperationError::from(Malformed("a call that asks for nothing"));
@@ -281,6 +272,19 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
     }
     let writes = writes.into_iter().map(|(tag, write)| (write, write_done(replies.clone(), tag)));
     coordinator.write_for_peer(writes).await;
+}
+
+/// What waits for something does not hold up the calls behind it.
+fn answer_later<T: 'static>(
+    replies: &ReplySender,
+    tag: u64,
+    answer: impl Future<Output = Result<T, OperationError>> + Send + 'static,
+    into_reply: fn(T) -> Reply,
+) {
+    let replies = replies.clone();
+    tokio::spawn(async move {
+        reply(&replies, tag, answer.await.map_or_else(|error| Reply::Failure(error.into()), into_reply));
+    });
 }
 
 /// All pushes of a message become one merge and share one fsync.
