@@ -62,8 +62,8 @@ impl State {
             if replica.view().peers().any(|peer| peer == self.me.peer) {
                 self.look_after(slot);
                 self.spread(slot);
-            } else if self.routes.me.leaving && replica.concerns(self.me.peer) {
-                self.spread(slot);
+            } else if replica.concerns(self.me.peer) {
+                if self.routes.me.leaving { self.spread(slot) } else { self.ask_what_came_of_it(slot) }
             }
         }
     }
@@ -300,6 +300,19 @@ impl State {
         for (slot, epoch) in uncovered {
             self.is_current(from, slot, epoch);
         }
+    }
+
+    /// A newcomer that was made level is sealed until it hears of the next view. If that was lost, and nobody writes, nobody
+    /// notices that it is not there.
+    fn ask_what_came_of_it(&mut self, slot: Slot) {
+        let now = self.now;
+        let Some(replica) = self.replicas.get_mut(&slot) else { return };
+        if now.saturating_sub(replica.care.told) < TELL_EVERY {
+            return;
+        }
+        replica.care.told = now;
+        let peers: Vec<PeerId> = replica.view().peers().collect();
+        peers.into_iter().for_each(|peer| self.tell(peer, slot, Body::AskView));
     }
 
     /// Now and then those who should hold the slot hear who does: they are asked for it. A peer that is about to leave
