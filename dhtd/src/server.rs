@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use tonic::transport::{Server as Tonic, server::TcpIncoming};
 
@@ -291,14 +291,15 @@ async fn serve(
         seeds,
     };
     let ring = v1::ring_service_server::RingServiceServer::new(ring);
-    let sweeping = tokio::spawn(sweep(shared.clone()));
-    let watching = tokio::spawn(coordinator.clone().watch_catalogue());
+    let mut beside = JoinSet::new();
+    beside.spawn(sweep(shared.clone()));
+    beside.spawn(coordinator.clone().watch_catalogue());
     let peer = PeerApi { shared: shared.clone(), control: handle, coordinator };
     let peer = v1::peer_service_server::PeerServiceServer::new(peer)
         .max_decoding_message_size(PEER_MESSAGE_BYTES)
         .max_encoding_message_size(PEER_MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
-    let reporting = tokio::spawn(report_health(shared.clone(), health));
+    beside.spawn(report_health(shared.clone(), health));
     let reflection = |error: tonic_reflection::server::Error| ServerError::Serve(error.to_string());
     let (shut_down, shut) = oneshot::channel::<()>();
     let server = Tonic::builder()
@@ -332,9 +333,7 @@ async fn serve(
     }
     drop(shut_down);
     control.abort();
-    reporting.abort();
-    watching.abort();
-    sweeping.abort();
+    beside.abort_all();
     // Streams of other peers never end by themselves: what is not done soon is cut off.
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         server.abort();
