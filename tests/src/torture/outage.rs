@@ -27,7 +27,7 @@ use crate::process::{Peer, Ring};
 pub struct Outages {
     /// The longest time without an answered write, for each key whose replicas the fault is about.
     pub writes: Vec<Duration>,
-    /// The slots that could not be written for longer than [`LONG`], for how long, and how long after the change.
+    /// The slots that could not be written for longer than 800 ms, for how long, and how long after the change.
     pub long: Vec<Long>,
     /// The same for the other keys.
     pub writes_elsewhere: Vec<Duration>,
