@@ -288,17 +288,16 @@ impl Leases {
         self.partners.get(&granter).map_or(Duration::ZERO, |partner| partner.valid_until)
     }
 
-    /// Those who stand by this view of the slot, as far as this peer knows.
-    pub fn stand_by(&self, slot: Slot, epoch: Epoch) -> impl Iterator<Item = PeerId> {
-        let stands = move |partner: &Partner| partner.coverage.get(&slot) == Some(&epoch);
-        self.partners.iter().filter(move |(_, partner)| stands(partner)).map(|(peer, _)| *peer)
-    }
-
     /// Whether the elector has promised to accept no view after this one for now.
     #[must_use]
     pub fn holds(&self, now: Duration, elector: PeerId, slot: Slot, epoch: Epoch) -> bool {
-        let Some(partner) = self.partners.get(&elector) else { return false };
-        partner.coverage.get(&slot) == Some(&epoch) && now < partner.valid_until
+        self.stands_by(elector, slot, epoch) && now < self.granted_until(elector)
+    }
+
+    /// Whether the elector stands by this view of the slot, as far as this peer knows.
+    #[must_use]
+    pub fn stands_by(&self, elector: PeerId, slot: Slot, epoch: Epoch) -> bool {
+        self.partners.get(&elector).is_some_and(|partner| partner.coverage.get(&slot) == Some(&epoch))
     }
 
     /// When the last heartbeat was sent whose answer said that the elector stands by this view: it had accepted no next

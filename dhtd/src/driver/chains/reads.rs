@@ -126,7 +126,6 @@ mod tests {
         record::{KeyspaceId, Mode, RecordKey, storage_key},
         replication::chain::{Readable, Record, Value},
         ring::{PeerId, Slot, SlotBits},
-        view::Epoch,
     };
 
     use super::{Granters, Reads};
@@ -147,10 +146,9 @@ mod tests {
         batch.put(Table::Records, storage_key(Mode::Chain, SLOT, &at), encode_record(&record));
         engine.put_batch(batch).expect("it is in memory");
         let read = |now: u64| reads.read(Duration::from_millis(now), &engine, SLOT, &at);
-        let readable = || Some(Readable { epoch: Epoch::FIRST, needed: 1, granters: vec![a, b] });
 
         assert_eq!(read(0), None, "nobody has opened it");
-        reads.set(SLOT, readable(), &mut granters);
+        reads.set(SLOT, Some(Readable { needed: 1, granters: vec![a, b] }), &mut granters);
         reads.set_dirty(SLOT, false);
         assert_eq!(read(0), None, "nobody has granted anything");
         granters.granted(b, Duration::from_millis(500));
@@ -161,7 +159,7 @@ mod tests {
         reads.set_dirty(SLOT, false);
         reads.close(SLOT);
         assert_eq!(read(499), None, "the table is about to be another");
-        reads.set(SLOT, Some(Readable { needed: 2, ..readable().expect("it is") }), &mut granters);
+        reads.set(SLOT, Some(Readable { needed: 2, granters: vec![a, b] }), &mut granters);
         assert_eq!(read(499), None, "one of two is no majority");
         granters.granted(a, Duration::from_millis(400));
         assert_eq!(read(399), Some(Some(record)));

@@ -12,9 +12,7 @@ use crate::{
 /// Under which condition a member reads a slot's clean keys by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readable {
-    /// The view in force.
-    pub epoch: Epoch,
-    /// So many of `granters` must stand by it when the read begins.
+    /// So many of `granters` must stand by the view in force when the read begins.
     pub needed: usize,
     /// Electors that stand by the view for as long as they have granted ([`State::granted_until`]).
     pub granters: Vec<PeerId>,
@@ -27,10 +25,9 @@ impl State {
         let replica = self.replicas.get(&slot).filter(|replica| replica.serves(self.me.peer))?;
         let (view, me) = (replica.view(), self.me.peer);
         let others = view.electors.iter().copied().filter(|peer| *peer != me);
-        let stand_by: BTreeSet<PeerId> = self.leases.stand_by(slot, view.epoch).collect();
-        let granters = others.filter(|peer| stand_by.contains(peer)).collect();
+        let granters = others.filter(|peer| self.leases.stands_by(*peer, slot, view.epoch)).collect();
         let own = usize::from(view.electors.contains(&me));
-        Some(Readable { epoch: view.epoch, needed: view.electors.len() / 2 + 1 - own, granters })
+        Some(Readable { needed: view.electors.len() / 2 + 1 - own, granters })
     }
 
     /// Until when the grants of this peer hold.
