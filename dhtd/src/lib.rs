@@ -4,6 +4,7 @@
 //! `main -> config, server, dev`; `server ->` all others; `rpc -> coordinator -> driver, transport`;
 //! `driver -> storage, transport`; `rpc, transport -> wire`.
 
+pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod dev;

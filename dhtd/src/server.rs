@@ -245,10 +245,10 @@ fn control(
     let patience = Patience { suspect_after, probe_for: heartbeat_every * 2, ..Patience::default() };
     let (nodes, routing) = (config.nodes, config.routing);
     let overlay = overlay::Config { nodes, routing, heartbeat_every, patience, ..overlay::Config::default() };
-    let (id, fsync, catalogue) = (me.id, config.fsync, shared.catalogue.shared());
+    let (id, fsync, catalogue, clock) = (me.id, config.fsync, shared.catalogue.shared(), shared.wall_clock.clone());
     let open: OpenShards = Box::new(move |bits| {
         let syncer = Syncer::start(engine.clone(), fsync)?;
-        Shards::open(engine.clone(), syncer, catalogue.clone(), bits, id)
+        Shards::open(engine.clone(), syncer, catalogue.clone(), clock.clone(), bits, id)
     });
     let state = overlay::State::new(overlay, Rules::ALL, me, rand::random());
     Control::new(state, eventual::Config::default(), shared.clone(), handle.clone(), dir, open)

@@ -41,10 +41,11 @@ const MODULES: &Arrows = &[
     ("http", &["coordinator"]),
     ("rpc", &["coordinator", "wire"]),
     ("coordinator", &["driver", "transport", "storage", "wire"]),
-    ("driver", &["transport", "storage", "wire"]),
-    ("transport", &["storage", "wire"]),
+    ("driver", &["transport", "storage", "wire", "clock"]),
+    ("transport", &["storage", "wire", "clock"]),
     ("wire", &[]),
     ("storage", &[]),
+    ("clock", &[]),
 ];
 
 /// Uses that are against MODULES all the same: who, whom, and why. An arrow that runs back does not belong here.

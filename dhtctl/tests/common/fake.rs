@@ -280,6 +280,7 @@ impl RingService for Service {
         self.0.check_read()?;
         let overlay = locked(&self.0.overlay).clone();
         Ok(Response::new(StatusResponse {
+            lww_discarded: 0,
             peer: overlay.peer,
             ring: overlay.ring,
             phase: overlay.phase,

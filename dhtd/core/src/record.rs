@@ -45,6 +45,9 @@ pub struct Version {
 pub struct Record {
     /// Which write this is.
     pub version: Version,
+    /// When that was written which the key had where this write was taken; 0 if it had nothing. What is later and came
+    /// before this write, the write did not know.
+    pub replaced: Timestamp,
     /// What it wrote.
     pub content: Content,
 }
@@ -86,13 +89,20 @@ impl Record {
         self.replaces(other) && !(other.is_none() && self.is_forgotten(horizon))
     }
 
+    /// Whether `other`, which it replaces, is a value that the writer cannot have known: of two concurrent writes, the one
+    /// that is lost.
+    #[must_use]
+    pub fn discards(&self, other: &Self) -> bool {
+        other.value().is_some() && other.version.time > self.replaced
+    }
+
     /// It is a deletion from before the horizon.
     #[must_use]
     pub fn is_forgotten(&self, horizon: Timestamp) -> bool {
         self.content == Content::Tombstone && self.version.time < horizon
     }
 
-    /// The form on disk: kind (1 byte), time (8), peer (16), payload. The kind byte leaves room for counters and
+    /// The form on disk: kind (1 byte), time (8), peer (16), time of what it replaced (8), payload. The kind byte leaves room for counters and
     /// for records that expire.
     #[must_use]
     pub fn encode(&self) -> Bytes {
@@ -104,6 +114,7 @@ impl Record {
         bytes.put_u8(kind);
         bytes.put_u64(self.version.time.to_bits());
         bytes.put_slice(self.version.peer.as_bytes());
+        bytes.put_u64(self.replaced.to_bits());
         bytes.put_slice(payload);
         bytes.freeze()
     }
@@ -115,17 +126,17 @@ impl Record {
     pub fn decode(bytes: &Bytes) -> Result<Self, BadRecord> {
         let bad = BadRecord(bytes.len());
         let (header, _) = bytes.split_first_chunk::<HEADER>().ok_or(bad)?;
-        let (time, peer) = header[1..].split_first_chunk::<8>().ok_or(bad)?;
-        let version = Version {
-            time: Timestamp::from_bits(u64::from_be_bytes(*time)),
-            peer: PeerId::new(peer.try_into().map_err(|_| bad)?),
-        };
+        let timestamp = |bytes| Timestamp::from_bits(u64::from_be_bytes(bytes));
+        let (time, header_rest) = header[1..].split_first_chunk::<8>().ok_or(bad)?;
+        let (peer, replaced) = header_rest.split_first_chunk::<16>().ok_or(bad)?;
+        let version = Version { time: timestamp(*time), peer: PeerId::new(*peer) };
+        let replaced = timestamp(replaced.try_into().map_err(|_| bad)?);
         let content = match header[0] {
             KIND_VALUE => Content::Value(bytes.slice(HEADER..)),
             KIND_TOMBSTONE if bytes.len() == HEADER => Content::Tombstone,
             _ => return Err(bad),
         };
-        Ok(Self { version, content })
+        Ok(Self { version, replaced, content })
     }
 }
 
@@ -197,7 +208,7 @@ pub fn parse_storage_key(bytes: &Bytes) -> Option<(Slot, RecordKey)> {
 /// Bytes of a storage key before the keyspace: the mode and the slot.
 pub const STORAGE_PREFIX: usize = 5;
 
-const HEADER: usize = 1 + 8 + 16;
+const HEADER: usize = 1 + 8 + 16 + 8;
 const KIND_VALUE: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
 
@@ -206,7 +217,8 @@ mod tests {
     use super::*;
 
     fn record(time: u64, content: Content) -> Record {
-        Record { version: Version { time: Timestamp::from_bits(time), peer: PeerId::new([7; 16]) }, content }
+        let version = Version { time: Timestamp::from_bits(time), peer: PeerId::new([7; 16]) };
+        Record { version, replaced: Timestamp::from_bits(time - 1), content }
     }
 
     #[test]

@@ -285,11 +285,12 @@ fn home(routes: &Routes, slot: Slot) -> &[PeerId] {
 /// A record that this peer has just given its version. What is the same in all of them is shared.
 fn own_record(at: RecordKey, written: Written, me: &Bytes) -> v1::StoredRecord {
     let version = v1::Version { clock: written.record.version.time.to_bits(), peer_id: me.clone() };
+    let replaced = written.record.replaced.to_bits();
     let value = match written.record.content {
         Content::Value(value) => Some(value),
         Content::Tombstone => None,
     };
-    v1::StoredRecord { keyspace: at.keyspace.0, key: at.key, version: Some(version), value }
+    v1::StoredRecord { keyspace: at.keyspace.0, key: at.key, version: Some(version), value, replaced }
 }
 
 fn size_of(intent: &Intent) -> usize {

@@ -10,7 +10,6 @@
 pub mod catalogue;
 pub mod chains;
 mod claims;
-pub mod clock;
 pub mod control;
 mod membership;
 pub mod shards;
@@ -25,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::{chains::Chains, shards::Shards};
 use crate::{
+    clock::WallClock,
     storage::Engine,
     transport::{Calls, Channels, Exchange, Trouble},
 };
@@ -48,6 +48,8 @@ pub struct Shared {
     pub chains: OnceLock<Arc<Chains>>,
     /// What the peer has promised a recovery.
     pub claims: Claims,
+    /// The time of day.
+    pub wall_clock: Arc<WallClock>,
     /// One-way messages to other peers.
     pub exchange: Exchange,
     /// The same for chain mode's entries and what goes with them: nothing else waits behind them.
@@ -73,6 +75,7 @@ impl Shared {
             exchange: exchange(channels.clone()),
             replicate: exchange(Arc::default()),
             claims,
+            wall_clock: Arc::default(),
             calls: Calls::new(channels.clone(), routes.clone()),
             catalogue,
             store,

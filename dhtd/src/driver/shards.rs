@@ -8,11 +8,7 @@ mod notes;
 mod table;
 mod worker;
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, thread};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -29,7 +25,10 @@ use tokio::sync::{mpsc, oneshot};
 pub use table::SlotTable;
 
 use self::worker::{Job, Worker};
-use crate::storage::{Engine, EngineError, Syncer, Table, Ticket};
+use crate::{
+    clock::WallClock,
+    storage::{Engine, EngineError, Syncer, Table, Ticket},
+};
 
 /// A write as it was carried out here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +76,7 @@ impl Shards {
     }
 
     /// Opens the data of a peer: reads all of it once, to know its digests. Nothing is taken in for a keyspace that was
-    /// dropped according to the catalogue.
+    /// dropped according to the catalogue; writes are dated by `clock`.
     ///
     /// # Errors
     /// If the engine can't be read or holds something that is no record.
@@ -85,10 +84,11 @@ impl Shards {
         engine: Arc<dyn Engine>,
         syncer: Syncer,
         catalogue: Arc<ArcSwap<Catalogue>>,
+        clock: Arc<WallClock>,
         bits: SlotBits,
         me: PeerId,
     ) -> Result<Self, EngineError> {
-        let table = Arc::new(SlotTable::new(bits));
+        let table = Arc::new(SlotTable::new(bits, clock));
         for entry in engine.scan(Table::Records, &[Mode::Eventual as u8], None) {
             let (key, value) = entry?;
             let (at, record) = decode(&key, &value)?;
@@ -276,11 +276,6 @@ fn slot_in(key: &[u8], kind: &[u8]) -> Option<Slot> {
 
 fn horizon_key(slot: Slot) -> Vec<u8> {
     slot_key(HORIZON, slot)
-}
-
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the keys of horizons begin with; the slot follows. A horizon is the 8 bytes of a timestamp.

@@ -1,4 +1,4 @@
-//! Sending a whole slot to another peer.
+//! Sending a slot to another peer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,10 @@ use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
     record::{Record, RecordKey},
-    replication::{digest::SlotDigest, eventual::Digests},
+    replication::{
+        digest::{Parts, SlotDigest},
+        eventual::Digests,
+    },
     ring::Slot,
     view::{Epoch, Position},
 };
@@ -17,13 +20,15 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use super::{Shared, chains::TablePart, shards::Shards};
 use crate::{transport::Lane, wire};
 
-/// Sends all records of the slot and waits until the other peer has them on disk. Returns the digest that the slot had
-/// here when it began, or nothing if it was cut off: then some records are there, which does no harm.
-pub(super) async fn send_slot(shared: &Shared, slot: Slot, to: &Peer) -> Option<SlotDigest> {
+/// Sends all records of the slot's sub-ranges that differ from what the other peer holds, and waits until it has them on
+/// disk. Returns the digest that the slot had here when it began, or nothing if it was cut off: then some records are
+/// there, which does no harm.
+pub(super) async fn send_slot(shared: &Shared, slot: Slot, to: &Peer, theirs: SlotDigest) -> Option<SlotDigest> {
     let shards = shared.shards.get()?.clone();
     let digest = shards.table().digest(slot);
+    let parts = digest.differing(&theirs);
     let (sender, mut batches) = mpsc::channel(2);
-    let scan = spawn_blocking(move || read_slot(&shards, slot, &sender));
+    let scan = spawn_blocking(move || read_slot(&shards, slot, parts, &sender));
     while let Some(records) = batches.recv().await {
         let call = Call::Push(v1::PushCall { records });
         if let Err(error) = shared.calls.call(&to.address, Lane::Background, call, PUSH_TIME_OUT).await {
@@ -44,11 +49,15 @@ pub(super) async fn send_slot(shared: &Shared, slot: Slot, to: &Peer) -> Option<
 fn read_slot(
     shards: &Arc<Shards>,
     slot: Slot,
+    parts: Parts,
     batches: &mpsc::Sender<Vec<v1::StoredRecord>>,
 ) -> Result<(), crate::storage::EngineError> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for entry in shards.scan(slot) {
         let (at, record): (RecordKey, Record) = entry?;
+        if !parts.has(&at) {
+            continue;
+        }
         bytes += at.key.len() + record.value().map_or(0, |value| value.len());
         batch.push(wire::stored_record(&at, &record));
         if batch.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {

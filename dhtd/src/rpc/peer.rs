@@ -146,6 +146,9 @@ impl PeerApi {
         check_ring(&self.shared, &request.ring_id)?;
         self.coordinator.heard_of_catalogue(&sender, request.catalogue_revision);
         self.hear_claim(&sender, request.claim).await?;
+        if let Some(millis) = request.wall_clock {
+            self.shared.wall_clock.hear(sender.id, millis, &routes);
+        }
         for message in request.messages {
             let body = wire::decode(&sender, message)?;
             // Who is in no ring may ask for the way in, and whether somebody is there.

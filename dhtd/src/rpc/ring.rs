@@ -189,6 +189,7 @@ impl RingApi {
             slots_changing: count(changing),
             slots_syncing: count(syncing),
             keys,
+            lww_discarded: shards.map_or(0, |shards| shards.table().discarded()),
             disk_bytes,
             transfers: count(transfers),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,7 +1,7 @@
 //! The data directory of a peer: what belongs to it, who may use it, and who the peer is.
 //!
 //! ```text
-//! FORMAT          one line, `dhtd 2`; anything else is refused
+//! FORMAT          one line, `dhtd 3`; anything else is refused
 //! LOCK            locked (flock) while a peer runs; holds its process id
 //! identity.json   {"peer_id": "<32 hexadecimal digits>", "incarnation": <number of the current start, from 1>}
 //! ring.json       which ring the peer belongs to             (content: the caller's)
@@ -33,7 +33,7 @@ const IDENTITY_FILE: &str = "identity.json";
 const STORE_DIRECTORY: &str = "store";
 
 /// What this build writes and reads.
-const FORMAT: &str = "dhtd 2\n";
+const FORMAT: &str = "dhtd 3\n";
 
 /// What may lie in a directory that counts as empty: leftovers of a creation that was cut off, and what `mkfs` makes.
 const COUNTS_AS_EMPTY: [&str; 3] = [LOCK_FILE, "FORMAT.tmp", "lost+found"];

@@ -28,7 +28,7 @@ fn a_new_directory_gets_an_identity_that_later_starts_keep() {
     let (first, opened) = open(&path).expect("create");
     assert_eq!((opened, first.identity()), (Opened::New, Identity { peer_id: ID, incarnation: 1 }));
     assert_eq!((first.path(), first.store_path()), (path.as_path(), path.join("store")));
-    assert_eq!(fs::read_to_string(path.join("FORMAT")).expect("format"), "dhtd 2\n");
+    assert_eq!(fs::read_to_string(path.join("FORMAT")).expect("format"), "dhtd 3\n");
     drop(first);
     let (second, opened) = DataDir::open_or_create(&path, || panic!("not asked for an id again")).expect("open");
     assert_eq!((opened, second.identity()), (Opened::Existing, Identity { peer_id: ID, incarnation: 2 }));
@@ -50,14 +50,14 @@ fn the_incarnation_is_on_disk_before_it_is_known() {
 #[test]
 fn an_unknown_format_is_refused_and_nothing_is_changed() {
     let scratch = scratch();
-    for format in ["dhtd 3\n", "dhtd 2", "", "something else entirely\nwith lines\n"] {
+    for format in ["dhtd 4\n", "dhtd 3", "", "something else entirely\nwith lines\n"] {
         write(scratch.path(), "FORMAT", format);
         let before = snapshot(scratch.path());
         let error = open(scratch.path()).expect_err("refused");
         let message = error.to_string();
         assert!(matches!(error, DataDirError::UnknownFormat { .. }), "{message}");
         assert!(message.contains(&format!("{:?}", format.lines().next().unwrap_or(""))), "what was found: {message}");
-        assert!(message.contains("\"dhtd 2\""), "what is supported: {message}");
+        assert!(message.contains("\"dhtd 3\""), "what is supported: {message}");
         assert_eq!(snapshot(scratch.path()), before);
     }
 }

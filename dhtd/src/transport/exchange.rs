@@ -21,7 +21,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{Channels, by_address::ByAddress};
-use crate::wire::{self, PeerBody};
+use crate::{
+    clock::unix_millis,
+    wire::{self, PeerBody},
+};
 
 /// Messages could not be delivered.
 #[derive(Debug)]
@@ -201,6 +204,8 @@ impl Postman {
             receiver_id,
             sender: Some(wire::peer(sender.as_ref().unwrap_or(&routes.me))),
             messages,
+            // Overlay messages come often enough; what carries data need not be looked at for it.
+            wall_clock: sender.is_some().then(unix_millis),
             catalogue_revision: self.catalogue.load().revision,
             claim: Some(self.claim.load()).filter(|it| it.generation.counter > 0).map(|it| wire::chain::claim(&it)),
         }

@@ -185,6 +185,7 @@ pub fn stored_record(at: &RecordKey, record: &Record) -> v1::StoredRecord {
         keyspace: at.keyspace.0,
         key: at.key.clone(),
         version: Some(version(record.version)),
+        replaced: record.replaced.to_bits(),
         value: record.value().cloned(),
     }
 }
@@ -196,7 +197,10 @@ pub fn stored_record(at: &RecordKey, record: &Record) -> v1::StoredRecord {
 pub fn decode_stored_record(stored: v1::StoredRecord) -> Result<(RecordKey, Record), Malformed> {
     let version = decode_version(stored.version.as_ref())?;
     let content = stored.value.map_or(Content::Tombstone, Content::Value);
-    Ok((record_key(stored.keyspace, stored.key)?, Record { version, content }))
+    Ok((
+        record_key(stored.keyspace, stored.key)?,
+        Record { version, replaced: Timestamp::from_bits(stored.replaced), content },
+    ))
 }
 
 fn record_key(keyspace: u32, key: Bytes) -> Result<RecordKey, Malformed> {

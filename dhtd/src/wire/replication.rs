@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dht_core::{
     hlc::Timestamp,
     replication::{
-        digest::SlotDigest,
+        digest::{PARTS, SlotDigest},
         eventual::{Holding, Message},
     },
     ring::{PeerId, Slot},
@@ -44,6 +44,7 @@ fn encode_holdings(slots: &[Holding]) -> Vec<v1::Holding> {
         basis: holding.basis,
         horizon: holding.horizon.to_bits(),
         holders: encode_peers(&holding.holders),
+        parts: if holding.digest.is_empty() { Vec::new() } else { holding.digest.parts.to_vec() },
     };
     slots.iter().map(encode).collect()
 }
@@ -51,7 +52,11 @@ fn encode_holdings(slots: &[Holding]) -> Vec<v1::Holding> {
 fn decode_holdings(slots: &[v1::Holding]) -> Result<Vec<Holding>, Malformed> {
     let decode = |holding: &v1::Holding| {
         let sum = holding.sum.as_ref().try_into().map_err(|_| Malformed("a digest has 16 bytes"))?;
-        let digest = SlotDigest { sum: u128::from_be_bytes(sum), records: holding.records, values: 0 };
+        let parts = match &holding.parts[..] {
+            [] => [0; PARTS],
+            parts => parts.try_into().map_err(|_| Malformed("a digest has 16 parts or none"))?,
+        };
+        let digest = SlotDigest { sum: u128::from_be_bytes(sum), records: holding.records, values: 0, parts };
         let horizon = Timestamp::from_bits(holding.horizon);
         let holders = decode_peers(&holding.holders)?;
         Ok(Holding { slot: Slot(holding.slot), digest, basis: holding.basis, horizon, holders })
@@ -73,7 +78,8 @@ mod tests {
 
     #[test]
     fn every_message_reads_back() {
-        let digest = SlotDigest { sum: 1 << 100, records: 2, values: 0 };
+        let digest =
+            SlotDigest { sum: 1 << 100, records: 2, values: 0, parts: std::array::from_fn(|part| part as u64) };
         let slots = vec![
             Holding {
                 slot: Slot(3),
@@ -99,9 +105,11 @@ mod tests {
 
     #[test]
     fn a_digest_of_the_wrong_length_is_refused() {
-        let slots = vec![v1::Holding { slot: 1, sum: Bytes::from_static(b"short"), ..v1::Holding::default() }];
-        assert!(
-            decode(v1::PeerMessage { peers: Vec::new(), body: Some(Body::Compare(v1::Compare { slots })) }).is_err()
-        );
+        let short = v1::Holding { sum: Bytes::from_static(b"short"), ..v1::Holding::default() };
+        let torn = v1::Holding { sum: Bytes::from_static(&[0; 16]), parts: vec![1, 2], ..v1::Holding::default() };
+        for holding in [short, torn] {
+            let body = Some(Body::Compare(v1::Compare { slots: vec![holding] }));
+            assert!(decode(v1::PeerMessage { peers: Vec::new(), body }).is_err());
+        }
     }
 }

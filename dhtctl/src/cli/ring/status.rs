@@ -43,6 +43,11 @@ pub(crate) async fn run(client: &Client, arguments: &Status, console: &Console) 
         let changing = text::count(changing, "slot");
         table.push_str(&format!("k = {}; {changing} not held by those that should hold them\n", ring.replicas));
     }
+    let discarded: u64 = answers.iter().map(|status| status.lww_discarded).sum();
+    if discarded > 0 {
+        let values = text::count(discarded, "value");
+        table.push_str(&format!("{values} of eventual keyspaces lost to concurrent writes (last writer wins)\n"));
+    }
     for status in answers.iter().filter(|status| !status.store_failure.is_empty()) {
         let peer = status.peer.clone().unwrap_or_default();
         table.push_str(&format!("read-only: {} {}: {}\n", short_hex(&peer.id), peer.address, status.store_failure));
@@ -154,6 +159,8 @@ struct StatusJson {
     up_since: String,
     transfers: u32,
     version: String,
+    /// Values written there, since it started, that were lost to concurrent writes of eventual mode.
+    lww_discarded: u64,
     /// Why the store takes no writes any more; unset while it does.
     store_failure: Option<String>,
 }
@@ -174,6 +181,7 @@ impl StatusJson {
             up_since: up_since(status.uptime_seconds),
             transfers: status.transfers,
             version: status.version.clone(),
+            lww_discarded: status.lww_discarded,
             store_failure: Some(status.store_failure.clone()).filter(|cause| !cause.is_empty()),
         }
     }

@@ -14,19 +14,40 @@ pub struct SlotDigest {
     pub records: u64,
     /// How many of them have a value.
     pub values: u64,
+    /// The lower half of the sum for each sub-range, a sixteenth of the keys: tells where two copies differ.
+    pub parts: [u64; PARTS],
+}
+
+/// Sub-ranges of a slot.
+pub const PARTS: usize = 16;
+
+/// Some of a slot's sub-ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts(u16);
+
+impl Parts {
+    /// Whether a key is in one of them.
+    #[must_use]
+    pub fn has(self, at: &RecordKey) -> bool {
+        self.0 & 1 << part_of(at) != 0
+    }
 }
 
 impl SlotDigest {
     /// A record was put in.
     pub fn add(&mut self, at: &RecordKey, record: &Record) {
-        self.sum = self.sum.wrapping_add(hash(at, record));
+        let (hash, part) = (hash(at, record), &mut self.parts[part_of(at)]);
+        self.sum = self.sum.wrapping_add(hash);
+        *part = part.wrapping_add(hash as u64);
         self.records += 1;
         self.values += u64::from(record.value().is_some());
     }
 
     /// A record that was added before was taken out.
     pub fn remove(&mut self, at: &RecordKey, record: &Record) {
-        self.sum = self.sum.wrapping_sub(hash(at, record));
+        let (hash, part) = (hash(at, record), &mut self.parts[part_of(at)]);
+        self.sum = self.sum.wrapping_sub(hash);
+        *part = part.wrapping_sub(hash as u64);
         self.records -= 1;
         self.values -= u64::from(record.value().is_some());
     }
@@ -37,11 +58,25 @@ impl SlotDigest {
         self.records == 0
     }
 
+    /// In which sub-ranges the content differs; all, if it differs and none of them shows it.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Parts {
+        let differs = |part: usize| u16::from(self.parts[part] != other.parts[part]) << part;
+        let parts = (0..PARTS).map(differs).fold(0, |all, part| all | part);
+        Parts(if parts == 0 && !self.same(other) { u16::MAX } else { parts })
+    }
+
     /// The content is the same.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.sum == other.sum && self.records == other.records
     }
+}
+
+/// FNV-1a of the key (Fowler, Noll, Vo): any function would do that all peers share and that is quick.
+fn part_of(at: &RecordKey) -> usize {
+    let hash = at.key.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    (hash >> 16) as usize % PARTS
 }
 
 fn hash(at: &RecordKey, record: &Record) -> u128 {
@@ -71,8 +106,35 @@ mod tests {
 
     fn record(time: u64, value: &'static [u8]) -> (RecordKey, Record) {
         let version = Version { time: Timestamp::from_bits(time), peer: PeerId::default() };
-        let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"k") };
-        (at, Record { version, content: Content::Value(Bytes::from_static(value)) })
+        (
+            at(b"k"),
+            Record { version, replaced: Timestamp::default(), content: Content::Value(Bytes::from_static(value)) },
+        )
+    }
+
+    fn at(key: &'static [u8]) -> RecordKey {
+        RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(key) }
+    }
+
+    #[test]
+    fn the_part_that_differs_has_the_key_that_differs_and_few_others() {
+        let (mut one, mut two) = (SlotDigest::default(), SlotDigest::default());
+        let (_, record) = record(1, b"v");
+        for key in [b"a", b"b", b"c"] {
+            one.add(&at(key), &record);
+            two.add(&at(key), &record);
+        }
+        two.add(&at(b"lacking"), &record);
+        let parts = one.differing(&two);
+        assert!(parts.has(&at(b"lacking")));
+        assert_eq!([b"a", b"b", b"c"].into_iter().filter(|key| parts.has(&at(*key))).count(), 0);
+        assert_eq!(one.differing(&one), Parts(0));
+    }
+
+    #[test]
+    fn copies_that_differ_where_no_part_shows_it_differ_everywhere() {
+        let one = SlotDigest { sum: 1 << 64, records: 1, ..SlotDigest::default() };
+        assert_eq!(one.differing(&SlotDigest { sum: 1 << 65, ..one }), Parts(u16::MAX));
     }
 
     #[test]

@@ -39,8 +39,11 @@ use self::{
     views::Views,
     worker::{Job, Worker},
 };
-use super::{Handle, Shared, clock, shards::Shards};
-use crate::storage::{Engine, EngineError};
+use super::{Handle, Shared, shards::Shards};
+use crate::{
+    clock,
+    storage::{Engine, EngineError},
+};
 
 /// All chains of a peer.
 pub struct Chains {

@@ -31,7 +31,8 @@ use super::{
     views::Views,
 };
 use crate::{
-    driver::{Handle, Shared, clock, shards::Shards, transfer},
+    clock,
+    driver::{Handle, Shared, shards::Shards, transfer},
     storage::EngineError,
     wire::PeerBody,
 };

@@ -88,12 +88,12 @@ impl Control {
                     self.lookup(bits.point(slot), Waiter::Locate(slot));
                 }
             }
-            eventual::Output::Transfer(slot, to) => {
+            eventual::Output::Transfer(slot, to, theirs) => {
                 let (shared, handle) = (self.shared.clone(), self.handle.clone());
                 tokio::spawn(async move {
                     let peer = shared.routes.load().peer(to).cloned();
                     let digest = match peer {
-                        Some(peer) => transfer::send_slot(&shared, slot, &peer).await,
+                        Some(peer) => transfer::send_slot(&shared, slot, &peer, theirs).await,
                         None => None,
                     };
                     handle.send(Command::Transferred(slot, to, digest)).await;

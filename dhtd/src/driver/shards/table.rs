@@ -1,7 +1,7 @@
 //! What is held of each slot, for everyone to read.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -11,12 +11,14 @@ use dht_core::{
     ring::{Slot, SlotBits},
 };
 
-use super::unix_millis;
+use crate::clock::WallClock;
 
 /// One entry per slot of the ring. A slot's shard writes its digest and its horizon, the control loop its flag.
 #[derive(Debug)]
 pub struct SlotTable {
     slots: Vec<Entry>,
+    clock: Arc<WallClock>,
+    discarded: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +29,18 @@ struct Entry {
 }
 
 impl SlotTable {
-    pub(super) fn new(bits: SlotBits) -> Self {
-        Self { slots: bits.iter().map(|_| Entry::default()).collect() }
+    pub(super) fn new(bits: SlotBits, clock: Arc<WallClock>) -> Self {
+        Self { slots: bits.iter().map(|_| Entry::default()).collect(), clock, discarded: AtomicU64::new(0) }
+    }
+
+    /// Values written at this peer, since it started, that a concurrent write of their key has replaced.
+    #[must_use]
+    pub fn discarded(&self) -> u64 {
+        self.discarded.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_discarded(&self, more: u64) {
+        self.discarded.fetch_add(more, Ordering::Relaxed);
     }
 
     /// Whether reads of the slot may be answered from here alone.
@@ -77,7 +89,7 @@ impl Digests for SlotTable {
     }
 
     fn wall_clock(&self) -> Timestamp {
-        Timestamp::from_millis(unix_millis())
+        Timestamp::from_millis(self.clock.millis())
     }
 }
 

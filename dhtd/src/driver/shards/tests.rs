@@ -19,7 +19,7 @@ pub(super) fn shards(engine: &Arc<dyn Engine>, me: u8) -> Shards {
 fn shards_of(engine: &Arc<dyn Engine>, me: u8, catalogue: Arc<ArcSwap<Catalogue>>) -> Shards {
     let syncer = Syncer::start(engine.clone(), FsyncPolicy::Always).expect("a thread can be started");
     let me = PeerId::new([me; 16]);
-    Shards::open(engine.clone(), syncer, catalogue, SlotBits::DEFAULT, me).expect("it was written here")
+    Shards::open(engine.clone(), syncer, catalogue, Arc::default(), SlotBits::DEFAULT, me).expect("it was written here")
 }
 
 pub(super) fn memory() -> Arc<dyn Engine> {
@@ -56,6 +56,7 @@ async fn replicas_that_merge_each_others_records_in_any_order_have_equal_digests
     let b = write(&two, "k", Content::Tombstone).await.record;
     one.merge(vec![(at("k"), b.clone())]).await.unwrap();
     two.merge(vec![(at("k"), a.clone()), (at("k"), b)]).await.unwrap();
+    assert_eq!((one.table().discarded(), two.table().discarded()), (1, 0), "neither had heard of the other");
     let slot = one.slot_of(b"k");
     assert!(one.table().digest(slot).same(&two.table().digest(slot)));
     assert_eq!(one.read(&at("k")).unwrap(), two.read(&at("k")).unwrap());

@@ -6,14 +6,17 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dht_core::{
     catalogue::Catalogue,
-    hlc::{Clock, Timestamp},
-    record::{Mode, Record, RecordKey, Version, slot_prefix, storage_key},
-    replication::{digest::SlotDigest, eventual::Digests},
+    hlc::Timestamp,
+    record::{Mode, Record, RecordKey, slot_prefix, storage_key},
+    replication::{
+        digest::SlotDigest,
+        eventual::{Arbiter, Digests},
+    },
     ring::{PeerId, Slot},
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, ShardError, SlotTable, Written, horizon_key, not_a_record, unix_millis};
+use super::{Change, ShardError, SlotTable, Written, horizon_key, not_a_record};
 use crate::{
     driver::sweep::leftovers,
     storage::{Batch, Engine, EngineError, Table},
@@ -38,8 +41,7 @@ pub(super) struct Worker {
     engine: Arc<dyn Engine>,
     table: Arc<SlotTable>,
     catalogue: Arc<ArcSwap<Catalogue>>,
-    me: PeerId,
-    clock: Clock,
+    arbiter: Arbiter,
 }
 
 /// A batch that is being made.
@@ -66,7 +68,7 @@ impl Worker {
         catalogue: Arc<ArcSwap<Catalogue>>,
         me: PeerId,
     ) -> Self {
-        Self { engine, table, catalogue, me, clock: Clock::default() }
+        Self { engine, table, catalogue, arbiter: Arbiter::new(me) }
     }
 
     /// Works until all senders are gone.
@@ -120,24 +122,21 @@ impl Worker {
         }
         let key = storage_key(Mode::Eventual, slot, &at);
         let old = self.current(&key, group)?;
-        if let Some(old) = &old {
-            self.clock.observe(old.version.time);
-        }
-        let version = Version { time: self.clock.tick(unix_millis()), peer: self.me };
-        let record = Record { version, content };
+        let record = self.arbiter.write(old.as_ref(), content, self.table.wall_clock().millis());
         let existed = old.as_ref().is_some_and(|old| old.value().is_some());
         group.put(slot, at, key, old, record.clone());
         Ok(Written { record, existed })
     }
 
     fn merge(&mut self, slot: Slot, at: RecordKey, record: Record, group: &mut Group) -> Result<(), EngineError> {
-        self.clock.observe(record.version.time);
         if self.catalogue.load().is_dropped(at.keyspace) {
             return Ok(()); // Whoever sends it has not heard of that yet.
         }
         let key = storage_key(Mode::Eventual, slot, &at);
         let old = self.current(&key, group)?;
-        if record.merges_into(old.as_ref(), self.table.horizon(slot)) {
+        let before = self.arbiter.discarded();
+        if self.arbiter.takes_in(old.as_ref(), &record, self.table.horizon(slot)) {
+            self.table.add_discarded(self.arbiter.discarded() - before);
             group.put(slot, at, key, old, record);
         }
         Ok(())

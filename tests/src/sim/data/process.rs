@@ -93,8 +93,10 @@ impl World {
                 Output::Departed(peer) => store.note_departed(peer),
                 Output::Reclaim(slot, horizon) => store.reclaim(slot, horizon),
                 Output::Locate(slot) => self.locate(host, slot),
-                Output::Transfer(slot, to) => {
-                    let (digest, records) = (store.digest(slot), store.scan(slot).collect());
+                Output::Transfer(slot, to, theirs) => {
+                    let digest = store.digest(slot);
+                    let parts = digest.differing(&theirs);
+                    let records = store.scan(slot).filter(|(at, _)| parts.has(at)).collect();
                     self.push(host, to, Call::Transfer { slot, to, digest }, records);
                 }
                 Output::Drop(slot, digest) => store.drop_slot(slot, digest),

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use dht_core::{
-    hlc::{Clock, Timestamp},
-    record::{Content, Mode, Record, RecordKey, Version, parse_storage_key, slot_prefix, storage_key},
+    hlc::Timestamp,
+    record::{Content, Mode, Record, RecordKey, parse_storage_key, slot_prefix, storage_key},
     replication::{
         digest::SlotDigest,
-        eventual::{Digests, Memory, Note},
+        eventual::{Arbiter, Digests, Memory, Note},
     },
     ring::{Id, PeerId, Slot, SlotBits},
 };
@@ -20,7 +20,7 @@ pub struct Store {
     engine: MemoryEngine,
     bits: SlotBits,
     me: PeerId,
-    clock: Clock,
+    arbiter: Arbiter,
     digests: BTreeMap<Slot, SlotDigest>,
     /// The time of day, as it was when the process was last given something to do.
     pub(super) wall: Duration,
@@ -29,7 +29,7 @@ pub struct Store {
 impl Store {
     pub(super) fn new(bits: SlotBits, me: PeerId) -> Self {
         let engine = MemoryEngine::new();
-        Self { engine, bits, me, clock: Clock::default(), digests: BTreeMap::new(), wall: Duration::ZERO }
+        Self { engine, bits, me, arbiter: Arbiter::new(me), digests: BTreeMap::new(), wall: Duration::ZERO }
     }
 
     /// Writes that no fsync has covered.
@@ -44,7 +44,7 @@ impl Store {
         for (slot, at, record) in entries.map(decoded) {
             digests.entry(slot).or_default().add(&at, &record);
         }
-        (self.clock, self.digests) = (Clock::default(), digests);
+        (self.arbiter, self.digests) = (Arbiter::new(self.me), digests);
     }
 
     pub(super) fn sync(&self) {
@@ -72,11 +72,7 @@ impl Store {
     /// Carries out a write with a new version.
     pub(super) fn write(&mut self, at: &RecordKey, content: Content) -> Record {
         let old = self.read(at);
-        if let Some(old) = &old {
-            self.clock.observe(old.version.time);
-        }
-        let version = Version { time: self.clock.tick(self.wall_clock().millis()), peer: self.me };
-        let record = Record { version, content };
+        let record = self.arbiter.write(old.as_ref(), content, self.wall_clock().millis());
         self.put(at, old, &record);
         record
     }
@@ -84,9 +80,9 @@ impl Store {
     /// Takes in records of other replicas: each replaces what is here if it is newer.
     pub(super) fn merge(&mut self, records: &[(RecordKey, Record)]) {
         for (at, record) in records {
-            self.clock.observe(record.version.time);
             let old = self.read(at);
-            if record.merges_into(old.as_ref(), self.horizon(self.slot_of(&at.key))) {
+            let horizon = self.horizon(self.slot_of(&at.key));
+            if self.arbiter.takes_in(old.as_ref(), record, horizon) {
                 self.put(at, old, record);
             }
         }

@@ -27,7 +27,7 @@ impl State {
                     self.took_in(slot, from, their.basis);
                 }
                 if wants && !own.digest.is_empty() {
-                    self.enqueue(slot, from);
+                    self.enqueue(slot, from, their.digest);
                 }
             }
             ours.push(own);
@@ -75,7 +75,7 @@ impl State {
                     replica.handed.insert(from, own.digest);
                 }
             } else if wants {
-                self.enqueue(slot, from);
+                self.enqueue(slot, from, their.digest);
             }
         }
     }

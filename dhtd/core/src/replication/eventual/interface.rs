@@ -54,7 +54,8 @@ pub enum Input {
     Timer(Timer),
     /// A push to a replica failed: the two differ.
     Diverged(Slot, PeerId),
-    /// A transfer has ended; with the digest that the slot had here when it began if everything was confirmed.
+    /// A transfer has ended; with the digest that the slot had here when it was compared with what the
+    /// other one holds, if everything was confirmed.
     Transferred(Slot, PeerId, Option<SlotDigest>),
     /// A lookup has told who should hold the slot.
     Located(Slot, Vec<PeerId>),
@@ -69,8 +70,9 @@ pub enum Output {
     Send(PeerId, Message),
     /// Give [`Input::Timer`] back after this time.
     SetTimer(Duration, Timer),
-    /// Send all records of the slot to the peer, then report [`Input::Transferred`].
-    Transfer(Slot, PeerId),
+    /// Send the peer, which has said that it holds this, all records of the sub-ranges in which the slot differs from
+    /// that now; then report [`Input::Transferred`].
+    Transfer(Slot, PeerId, SlotDigest),
     /// Delete the slot's records if its digest still is this one.
     Drop(Slot, SlotDigest),
     /// Look up who should hold the slot, then report [`Input::Located`].

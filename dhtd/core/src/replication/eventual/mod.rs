@@ -27,7 +27,7 @@
 //! A holder that is down keeps the slot's deletions alive until it comes back. One that has departed holds nothing;
 //! whoever has missed its goodbye hears of it in an answer.
 //!
-//! Between two members that differ, both push all they have; a digest of sub-ranges would push less.
+//! Between two members that differ, both push all they have of the sub-ranges that differ.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -36,12 +36,14 @@ use std::{
     time::Duration,
 };
 
+mod arbiter;
 mod compare;
 mod interface;
 mod replica;
 #[cfg(test)]
 mod tests;
 
+pub use arbiter::Arbiter;
 pub use interface::{Config, Digests, Holding, Input, Memory, Message, Note, Output, Timer};
 
 use self::replica::Replica;
@@ -68,7 +70,8 @@ pub struct State {
     slots: BTreeMap<Slot, Replica>,
     /// Peers that have left for good: they hold nothing.
     departed: BTreeSet<PeerId>,
-    queue: VecDeque<(Slot, PeerId)>,
+    /// Slots to be sent, to whom, and what was held there when the two were compared.
+    queue: VecDeque<(Slot, PeerId, SlotDigest)>,
     running: BTreeSet<(Slot, PeerId)>,
     outputs: Vec<Output>,
 }
@@ -272,19 +275,21 @@ impl State {
         }
     }
 
-    fn enqueue(&mut self, slot: Slot, to: PeerId) {
-        if !self.running.contains(&(slot, to)) && !self.queue.contains(&(slot, to)) {
-            self.queue.push_back((slot, to));
+    fn enqueue(&mut self, slot: Slot, to: PeerId, theirs: SlotDigest) {
+        if let Some(waiting) = self.queue.iter_mut().find(|waiting| (waiting.0, waiting.1) == (slot, to)) {
+            waiting.2 = theirs;
+        } else if !self.running.contains(&(slot, to)) {
+            self.queue.push_back((slot, to, theirs));
         }
     }
 
     fn start_transfers(&mut self) {
         while self.running.len() < self.config.transfers
-            && let Some((slot, to)) = self.queue.pop_front()
+            && let Some((slot, to, theirs)) = self.queue.pop_front()
         {
             if self.routes.peer(to).is_some() {
                 self.running.insert((slot, to));
-                self.outputs.push(Output::Transfer(slot, to));
+                self.outputs.push(Output::Transfer(slot, to, theirs));
             }
         }
     }

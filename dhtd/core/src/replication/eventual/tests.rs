@@ -4,6 +4,7 @@ use super::*;
 use crate::hlc::Timestamp;
 use crate::overlay::{Home, Node, Peer, Ring, RingId};
 use crate::record::Mode;
+use crate::replication::digest::PARTS;
 use crate::ring::{Id, SlotBits};
 
 const SLOT: Slot = Slot(0);
@@ -51,8 +52,8 @@ impl Digests for Held {
     }
 }
 
-const NOTHING: Held = Held(SlotDigest { sum: 0, records: 0, values: 0 });
-const SOMETHING: Held = Held(SlotDigest { sum: 42, records: 1, values: 1 });
+const NOTHING: Held = Held(SlotDigest { sum: 0, records: 0, values: 0, parts: [0; PARTS] });
+const SOMETHING: Held = Held(SlotDigest { sum: 42, records: 1, values: 1, parts: [42; PARTS] });
 
 /// A peer that has just come into the group.
 fn newcomer(me: u8, group: &[u8]) -> State {
@@ -161,5 +162,5 @@ fn who_hands_over_is_sent_nothing() {
     let outputs = state.handle(seconds(1), compare(1), &SOMETHING);
     assert!(!outputs.iter().any(|output| matches!(output, Output::Transfer(..))));
     let outputs = state.handle(seconds(1), compare(3), &SOMETHING);
-    assert!(outputs.contains(&Output::Transfer(SLOT, id(3))));
+    assert!(outputs.contains(&Output::Transfer(SLOT, id(3), NOTHING.0)));
 }
