@@ -233,19 +233,27 @@ impl State {
     fn next_hop(&self, find: &Find, tried: &BTreeSet<PeerId>) -> Option<(Node, HopReason)> {
         let trusted = |node: &Node| self.may_ask(node, tried);
         let suspected = |node: &Node| self.directory.get(node.peer).is_some_and(|known| known.health.suspected());
-        self.best_hop(find, |node| trusted(node) && !suspected(node)).or_else(|| self.best_hop(find, trusted))
+        self.best_hop(find, tried, |node| trusted(node) && !suspected(node))
+            .or_else(|| self.best_hop(find, tried, trusted))
     }
 
     fn may_ask(&self, node: &Node, tried: &BTreeSet<PeerId>) -> bool {
         node.peer != self.me.id && self.directory.usable_node(node) && !tried.contains(&node.peer)
     }
 
-    fn best_hop(&self, find: &Find, may: impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
+    fn best_hop(
+        &self,
+        find: &Find,
+        tried: &BTreeSet<PeerId>,
+        may: impl Fn(&Node) -> bool,
+    ) -> Option<(Node, HopReason)> {
         let target = find.target;
         match find.purpose {
             Purpose::Owner => self
                 .listed_successor(target, &may)
                 .or_else(|| self.owner_before(find, &may))
+                // Also if it is suspected: all other ways lead around the ring and back here.
+                .or_else(|| self.owner_before(find, |node| self.may_ask(node, tried)))
                 .or_else(|| first(self.table_from(target), &may, HopReason::Table))
                 .or_else(|| self.closest_preceding(target, &may)),
             Purpose::Predecessor => first(self.table_before(target), &may, HopReason::Table)
@@ -378,23 +386,30 @@ mod tests {
 
     #[test]
     fn an_heir_answers_only_if_who_has_announced_itself_does_not() {
+        [false, true].into_iter().for_each(announced_newcomer_is_asked);
+    }
+
+    fn announced_newcomer_is_asked(suspected: bool) {
         let circle = Circle::ideal((0..5).map(|name| peer(PeerId::new([name; 16]))));
         let [asker, newcomer, dead, heir, _] = *circle.nodes() else { panic!("five nodes") };
         let ring =
             Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT, mode: crate::record::Mode::Chain };
         let (mut state, _) = State::settled(Config::default(), Rules::ALL, &circle, heir.peer, ring, 1);
-        let mut take = |input| state.handle(Duration::ZERO, input);
+        let take = |state: &mut State, input| state.handle(Duration::ZERO, input);
         let from = |node: Node, body| Input::Message(Message { sender: peer(node.peer), about: Vec::new(), body });
         let group = vec![newcomer.peer, dead.peer, heir.peer];
-        take(from(newcomer, Body::Home(vec![Home { after: asker.id, owner: newcomer, group }])));
-        take(from(dead, Body::Gone));
+        take(&mut state, from(newcomer, Body::Home(vec![Home { after: asker.id, owner: newcomer, group }])));
+        take(&mut state, from(dead, Body::Gone));
         let id = FindId { asker: asker.peer, number: 1, attempt: 1 };
         let hop = |node, reason| Hop { node, reason, round_trip_us: 0 };
+        if suspected {
+            state.directory.missed(newcomer.peer, Duration::ZERO);
+        }
         // The asker has not heard of the newcomer, and knows that the dead one is.
         let hops = vec![hop(asker, HopReason::Start), hop(heir, HopReason::Successor)];
         let (target, purpose) = (newcomer.id, Purpose::Owner);
         let find = Find { id, asker: peer(asker.peer), target, purpose, hops, timeouts: 0 };
-        assert_eq!(goes_to(&take(from(asker, Body::Find(find)))), Some(newcomer));
-        assert_eq!(goes_to(&take(Input::Timer(Timer::Hop(id, 3)))), Some(heir), "the newcomer is silent");
+        assert_eq!(goes_to(&take(&mut state, from(asker, Body::Find(find)))), Some(newcomer));
+        assert_eq!(goes_to(&take(&mut state, Input::Timer(Timer::Hop(id, 3)))), Some(heir), "the newcomer is silent");
     }
 }
