@@ -116,7 +116,9 @@ async fn live(args: &DevArgs, ports: &[u16], place: &Place, processes: &mut Vec<
     loop {
         ticks.tick().await;
         check_alive(processes)?;
-        if let Some(table) = ideal_ring(ports).await {
+        if let Some(table) = ideal_ring(ports).await
+            && (held_as_it_should_be(ports).await == Some(true) || begun.elapsed() > IDEAL_WITHIN)
+        {
             println!("{table}");
             break;
         }
@@ -203,6 +205,18 @@ async fn ideal_ring(ports: &[u16]) -> Option<String> {
     let view = crawl(&client, &CrawlOptions::default()).await.ok()?;
     let whole = view.peers.len() == ports.len() && matches!(view.shape(), Shape::Ideal);
     whole.then(|| overlay_table(&view))
+}
+
+/// Whether every slot has its k copies, so that no first write finds fewer. None if somebody does not say.
+async fn held_as_it_should_be(ports: &[u16]) -> Option<bool> {
+    for port in ports {
+        let client = Client::connect([format!("127.0.0.1:{port}")]).await.ok()?;
+        let status = client.status().await.ok()?;
+        if status.slots_changing + status.slots_syncing > 0 {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 fn instructions(port: u16, place: &Place) -> String {

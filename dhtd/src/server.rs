@@ -213,7 +213,7 @@ fn begin(config: &Config, dir: &DataDir) -> Result<Begin, ServerError> {
             id: RingId(rand::random()),
             replicas: config.founding.replicas.unwrap_or(DEFAULT_REPLICAS),
             slot_bits: config.founding.slot_bits.unwrap_or(SlotBits::DEFAULT),
-            mode: config.founding.mode.unwrap_or(Mode::Eventual),
+            mode: config.founding.mode.unwrap_or(Mode::Chain),
         })),
         Start::Join(seeds) => Ok(Begin::Join(seeds.clone())),
         Start::Idle(_) => Ok(Begin::Wait),

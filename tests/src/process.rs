@@ -43,6 +43,9 @@ pub struct Ring {
 /// are slow.
 pub const FEW_SLOTS: &[&str] = &["--slot-bits", "6"];
 
+/// The same, with keys in eventual mode.
+pub const EVENTUAL: &[&str] = &["--slot-bits", "6", "--mode", "eventual"];
+
 impl Ring {
     /// Starts a founder and `peers - 1` others that join through it, all with these arguments, and waits until the ring
     /// is ideal and writes find as many replicas as they will ever have.

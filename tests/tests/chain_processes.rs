@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use dht_tests::{
     linearizability::Verdict,
-    process::{Ring, dhtctl, eventually},
+    process::{FEW_SLOTS, Ring, dhtctl, eventually},
     torture::{Fault, Load, torture},
 };
 use dhtctl::{Client, proto::PlacementReason};
 use tokio::time::sleep;
 
-const CHAIN: &[&str] = &["--mode", "chain", "--slot-bits", "6"];
 const NODES: &[&str] = &["--nodes", "4"];
 
 /// Writes a key until so many replicas have it, which is so once its slot's chain is whole.
@@ -37,7 +36,7 @@ async fn value(client: &Client, key: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_clients_see_while_peers_are_killed_and_come_back_is_linearizable() {
-    let mut ring = Ring::start(5, CHAIN, NODES).await;
+    let mut ring = Ring::start(5, FEW_SLOTS, NODES).await;
     let load = Load { writers: 8, readers: 8, keys: 40, rate: 400.0, ..Load::default() };
     let report = torture(&mut ring, load, Fault::Kill, Duration::from_secs(12), 1).await;
     println!("{report:?}");
@@ -47,7 +46,7 @@ async fn what_clients_see_while_peers_are_killed_and_come_back_is_linearizable()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conditional_writes_and_counters_are_carried_out_by_whomever_is_asked() {
-    let ring = Ring::start(3, CHAIN, NODES).await;
+    let ring = Ring::start(3, FEW_SLOTS, NODES).await;
     let clients: Vec<Client> =
         ring.peers.iter().map(|peer| Client::lazy([&peer.address], dhtctl::Options::default()).unwrap()).collect();
     for (number, client) in clients.iter().enumerate() {
@@ -72,7 +71,7 @@ async fn conditional_writes_and_counters_are_carried_out_by_whomever_is_asked() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_there_after_departures_and_after_all_were_killed() {
-    let mut ring = Ring::start(4, CHAIN, NODES).await;
+    let mut ring = Ring::start(4, FEW_SLOTS, NODES).await;
     let client = ring.client();
     for key in 0..50 {
         written_to(&client, &format!("key {key}"), &format!("value {key}"), 3).await;
@@ -94,7 +93,7 @@ async fn everything_is_there_after_departures_and_after_all_were_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_is_alone_refuses_and_says_so() {
-    let mut ring = Ring::start(3, CHAIN, NODES).await;
+    let mut ring = Ring::start(3, FEW_SLOTS, NODES).await;
     let client = ring.peers[0].client();
     for key in 0..3 {
         written_to(&client, &format!("key {key}"), "before", 3).await;
@@ -118,7 +117,7 @@ async fn a_peer_that_is_alone_refuses_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_says_where_a_key_is_and_what_stops_it() {
-    let mut ring = Ring::start(3, CHAIN, NODES).await;
+    let mut ring = Ring::start(3, FEW_SLOTS, NODES).await;
     let client = ring.peers[0].client();
     written_to(&client, "key", "value", 3).await;
     eventually("the key is at home", async || {

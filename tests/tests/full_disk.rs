@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use dht_tests::process::{FEW_SLOTS, Ring, dhtctl, eventually};
+use dht_tests::process::{EVENTUAL, Ring, dhtctl, eventually};
 use dhtctl::{Client, proto::Verdict};
 use tokio::task::JoinSet;
 use tonic::transport::Endpoint;
@@ -98,7 +98,7 @@ async fn is_ready(address: &str) -> bool {
 async fn fill(filling: Filling) {
     let scratch = tempfile::tempdir().expect("a place to mount at");
     let disk = SmallDisk::mount(&scratch.path().join("disk"), "16m");
-    let mut ring = Ring::start(2, FEW_SLOTS, &["--nodes", "4"]).await;
+    let mut ring = Ring::start(2, EVENTUAL, &["--nodes", "4"]).await;
     let seed = ring.peers[0].address.clone();
     ring.add_in(scratch.path().join("disk/peer"), &["--nodes", "4", "--join", &seed]);
     ring.ideal(3).await;

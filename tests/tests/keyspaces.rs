@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use dht_tests::process::{FEW_SLOTS, Peer, Ring, dhtctl, eventually};
+use dht_tests::process::{EVENTUAL, Peer, Ring, dhtctl, eventually};
 use dhtctl::{Client, Error, proto::Mode};
 use tokio::{task::spawn_blocking, time::interval};
 
@@ -62,7 +62,7 @@ async fn replicas(client: &Client) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keyspaces_of_both_modes_live_side_by_side_until_they_are_dropped() {
-    let ring = Ring::start(3, FEW_SLOTS, NODES).await;
+    let ring = Ring::start(3, EVENTUAL, NODES).await;
     let peers = clients(&ring);
     peers[0].create_keyspace("users", Mode::Chain).await.expect("the name is free");
     peers[1].create_keyspace("sessions", Mode::Eventual).await.expect("the name is free");
@@ -108,7 +108,7 @@ async fn keyspaces_of_both_modes_live_side_by_side_until_they_are_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_who_act_at_once_do_not_undo_each_other() {
-    let ring = Ring::start(3, FEW_SLOTS, NODES).await;
+    let ring = Ring::start(3, EVENTUAL, NODES).await;
     let peers = clients(&ring);
     let mut creating = Vec::new();
     for number in 0..12 {
@@ -131,7 +131,7 @@ async fn operators_who_act_at_once_do_not_undo_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_peers_know_the_catalogue_and_a_joiner_learns_it() {
-    let mut ring = Ring::start(3, FEW_SLOTS, NODES).await;
+    let mut ring = Ring::start(3, EVENTUAL, NODES).await;
     let client = ring.client();
     client.create_keyspace("users", Mode::Chain).await.expect("the name is free");
     put(&client, "users", "kept").await;
@@ -174,7 +174,7 @@ async fn write_until(client: Client, stop: Arc<AtomicBool>) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn k_changes_under_a_writer_and_nothing_is_lost() {
-    let ring = Ring::start(5, FEW_SLOTS, NODES).await;
+    let ring = Ring::start(5, EVENTUAL, NODES).await;
     let client = ring.client();
     client.create_keyspace("users", Mode::Chain).await.expect("the name is free");
     let keyspaces = ["default", "users"].map(|name| client.clone().in_keyspace(name));

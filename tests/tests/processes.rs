@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dht_tests::process::{FEW_SLOTS, Ring, dhtctl};
+use dht_tests::process::{EVENTUAL, Ring, dhtctl};
 use dhtctl::Client;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -57,7 +57,7 @@ async fn read_all_within(client: &Client, keys: &BTreeSet<u32>, killed: Instant,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_key_is_lost_when_a_peer_is_killed_amid_writes_and_it_comes_back() {
-    let mut ring = Ring::start(5, FEW_SLOTS, &["--nodes", "4"]).await;
+    let mut ring = Ring::start(5, EVENTUAL, &["--nodes", "4"]).await;
     let client = ring.client();
     let before = write(&client, 0..1000, 2).await;
     assert_eq!(before.len(), 1000);
@@ -80,7 +80,7 @@ async fn no_acknowledged_key_is_lost_when_a_peer_is_killed_amid_writes_and_it_co
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ring_whose_peers_are_all_killed_comes_back_with_everything_from_its_data_directories() {
-    let mut ring = Ring::start(5, FEW_SLOTS, &["--nodes", "4"]).await;
+    let mut ring = Ring::start(5, EVENTUAL, &["--nodes", "4"]).await;
     let keys = write(&ring.client(), 0..1000, 3).await;
     assert_eq!(keys.len(), 1000);
     ring.peers.iter_mut().for_each(|peer| peer.kill());
@@ -94,7 +94,7 @@ async fn a_ring_whose_peers_are_all_killed_comes_back_with_everything_from_its_d
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_departs_hands_everything_over_and_ends() {
-    let mut ring = Ring::start(4, &["--replicas", "1", "--slot-bits", "6"], &["--nodes", "4"]).await;
+    let mut ring = Ring::start(4, &[EVENTUAL, &["--replicas", "1"]].concat(), &["--nodes", "4"]).await;
     let client = ring.peers[0].client();
     let keys = write(&client, 0..1000, 1).await;
     assert_eq!(keys.len(), 1000);
@@ -114,7 +114,7 @@ async fn a_peer_that_departs_hands_everything_over_and_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn real_documents_come_out_byte_for_byte_as_they_went_in() {
-    let ring = Ring::start(5, FEW_SLOTS, &["--nodes", "4"]).await;
+    let ring = Ring::start(5, EVENTUAL, &["--nodes", "4"]).await;
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/data/debian-packages.jsonl");
     let sorted = |text: &[u8]| {
         let mut lines: Vec<Vec<u8>> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use dht_tests::process::{Ring, dhtctl, eventually};
+use dht_tests::process::{FEW_SLOTS, Ring, dhtctl, eventually};
 use dhtctl::Client;
 
-const CHAIN: &[&str] = &["--mode", "chain", "--slot-bits", "6"];
 const NODES: &[&str] = &["--nodes", "4"];
 const KEYS: usize = 60;
 /// The key whose slot loses its majority.
@@ -24,7 +23,7 @@ async fn write_all(client: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ring_that_has_lost_three_of_five_peers_for_good_is_recovered_with_what_is_left() {
-    let mut ring = Ring::start(5, CHAIN, NODES).await;
+    let mut ring = Ring::start(5, FEW_SLOTS, NODES).await;
     write_all(&ring.client()).await;
     // Two of those that decide on a certain slot are among the lost, and one of them is left.
     let view = ring.client().explain(UNDECIDED).await.expect("it is written").view.expect("it has a view");

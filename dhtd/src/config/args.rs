@@ -59,7 +59,7 @@ pub struct RunArgs {
     /// The circle has 2^B slots; chosen when a ring is founded [default: 10, good to about 100 peers].
     #[arg(long, env = "DHTD_SLOT_BITS", value_name = "B")]
     pub slot_bits: Option<u32>,
-    /// How the keys of keyspace `default` are replicated; chosen when a ring is founded [default: eventual].
+    /// How the keys of keyspace `default` are replicated; chosen when a ring is founded [default: chain].
     #[arg(long, env = "DHTD_MODE", value_enum)]
     pub mode: Option<ModeArg>,
     /// Places of this peer on the circle: more of them make its share more even.
@@ -101,7 +101,7 @@ pub struct DevArgs {
     /// Copies of each key [default: 3].
     #[arg(long, value_name = "K")]
     pub replicas: Option<usize>,
-    /// How the keys of keyspace `default` are replicated [default: eventual].
+    /// How the keys of keyspace `default` are replicated [default: chain].
     #[arg(long, value_enum)]
     pub mode: Option<ModeArg>,
     /// Places of each peer on the circle.

@@ -33,7 +33,7 @@ struct Arguments {
 async fn main() {
     let Arguments { peers, keys, kills, joins, explain } = Arguments::parse();
     let arguments: &[&str] = if explain { &["--log", "info,dhtd=debug"] } else { &[] };
-    let mut ring = Ring::start(peers, &["--mode", "chain"], arguments).await;
+    let mut ring = Ring::start(peers, &[], arguments).await;
     let probes = Probes::start(&ring, keys);
     let nothing = probes.during(&mut ring, Change::JoinAndDepart).await;
     print("first join and departure", &nothing);

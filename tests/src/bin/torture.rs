@@ -32,7 +32,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { fault, seconds, peers, rate, seed } = Arguments::parse();
-    let mut ring = Ring::start(peers, &["--mode", "chain"], &["--nodes", "4"]).await;
+    let mut ring = Ring::start(peers, &[], &["--nodes", "4"]).await;
     let load = Load { rate, ..Load::default() };
     let report = torture(&mut ring, load, fault, Duration::from_secs(seconds), seed).await;
     println!(
