@@ -38,6 +38,7 @@
 //! | `fresh_frontier` | old reads | the same |
 //! | `ready_not_shortened` | levelled again | a view that lists a peer without the data |
 //! | `ready_not_given_up` | forgotten | the same |
+//! | `install_as_a_whole` | cut short | two entries of one number |
 //! | `records_failures` | tried twice | one command with two outcomes |
 //! | `refuses_old_requests` | tried again, late | the same |
 //!
@@ -60,6 +61,13 @@
 //!   process finds it there and stays sealed (`restart_seals`). If it unseals only when it is listed itself, it does
 //!   nothing in that view, whatever the earlier one did. (`install_before_use` is needed for who departs, too:
 //!   `chain_farewell.rs`.)
+//!
+//! Rules of DESIGN, section 8, without a switch:
+//! - Expiry only by an entry: nothing expires yet.
+//! - Another look after a clean read. A read that the state machine allows needs none, since the host carries out what comes
+//!   after it later (`reads_in_order`); the daemon's reads beside it do, and have a test: `driver/chains/reads.rs`.
+//! - Replay in the order of the file. There is no such file: each change is a batch of the engine, and what is there of a
+//!   slot is deleted in it (`install_as_a_whole`, `transfers_replace`; in the daemon `driver/chains/store_tests.rs`).
 //!
 //! The model's worlds are described in `dht_tests::model::chain`. A change of the protocols changes what a seed does. If a
 //! kept one finds nothing any more, look for another: `sim chains --first --without RULE`; or for a world:
@@ -124,6 +132,7 @@ const FOUND_BY_MODEL: &[(&[&str], &str, &str)] = &[
     (&["only_next_view_settles"], "left behind", LINEARIZABLE),
     (&["reads_in_order"], "alone", LINEARIZABLE),
     (&["fresh_frontier"], "old reads", LINEARIZABLE),
+    (&["install_as_a_whole"], "cut short", TWO_ENTRIES),
     (&["ready_not_shortened"], "levelled again", LACKS_DATA),
     (&["ready_not_given_up"], "forgotten", LACKS_DATA),
     (&["records_failures"], "tried twice", TWO_OUTCOMES),

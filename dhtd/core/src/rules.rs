@@ -134,6 +134,9 @@ rules! {
     fresh_frontier,
     /// A next view is on disk before anything is done by right of it.
     install_before_use,
+    /// A next view is stored as a whole: were it on disk without the cut that goes with it, entries would come back that
+    /// were refused.
+    install_as_a_whole,
     /// A transfer replaces what is there.
     transfers_replace,
 }

@@ -240,7 +240,7 @@ impl Host {
             Output::SetTimer(after, Timer::Grants(_)) => self.grants = Some(self.now + after),
             Output::Store(slot, change) => {
                 self.note(&change, effects);
-                self.disk.store(slot, *change, self.rules.transfers_replace);
+                self.disk.store(slot, *change, self.rules);
             }
             Output::Sync(number) => self.sync = Some(number),
             Output::Reply(token, reply) => effects.replies.push((token, Ok(reply))),

@@ -349,4 +349,41 @@ pub const WORLDS: &[Named] = &[
             ..QUIET
         },
     ),
+    // A newcomer has copied more than the next view says was written, and is killed when that view comes into force.
+    (
+        "cut short",
+        Chain {
+            start: PAIR,
+            before: &[
+                Call(0, A),
+                Learn(D, A),
+                Deliver(D, A, Attach, 0),
+                Deliver(A, D, Snapshot, 0),
+                Deliver(D, A, Fetch, 0),
+                Deliver(A, D, Entries, 0),
+                Propose(0),
+                Deliver(B, C, Prepare, 0),
+                Deliver(C, B, Promise, 0),
+                Enough(B),
+                Deliver(B, D, Level, 0),
+                Synced(D),
+                Wait,
+                Deliver(D, B, Ready, 0),
+                Deliver(B, C, Accept, 0),
+                Deliver(C, B, Accepted, 0),
+                Deliver(B, A, Install, 0),
+                Deliver(B, C, Install, 0),
+                Deliver(A, B, Append, 0),
+                Call(1, B),
+                Deliver(B, D, Install, 0),
+            ],
+            attempts: &[(B, Aim::Become(&[B, D])), (D, Aim::Without(&[]))],
+            operations: &[put("1"), put("2")],
+            serving: &[B],
+            slow: &[D],
+            restarts: 1,
+            restarting: &[D],
+            ..QUIET
+        },
+    ),
 ];
