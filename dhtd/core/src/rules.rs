@@ -63,6 +63,8 @@ rules! {
     frontier_in_view,
     /// A member that was made level never drops entries before the next view is in force, whatever a later attempt says.
     ready_not_shortened,
+    /// A copy that was reported ready is not given up because nobody asks for it any more: it is counted on.
+    ready_not_given_up,
     /// Who is behind installs the view in force before it takes part in deciding the next.
     older_views_first,
     /// The electors are those of the view in force, not those that the ring suggests.
@@ -132,6 +134,9 @@ rules! {
     fresh_frontier,
     /// A next view is on disk before anything is done by right of it.
     install_before_use,
+    /// A next view is stored as a whole: were it on disk without the cut that goes with it, entries would come back that
+    /// were refused.
+    install_as_a_whole,
     /// A transfer replaces what is there.
     transfers_replace,
 }

@@ -173,12 +173,12 @@ impl World {
                     self.set_timer(host, after.div_f64(rate), HostTimer::Chains(ChainTimer::Timer(timer)));
                 }
                 Output::Store(slot, change) => {
-                    let replaces = self.config.rules.transfers_replace;
+                    let rules = self.config.rules;
                     if let Change::Install { acceptor, .. } = &*change {
                         self.decided(&acceptor.view);
                     }
                     let Some(chains) = &mut self.hosts[host].chains else { return };
-                    chains.disk.store(slot, *change, replaces);
+                    chains.disk.store(slot, *change, rules);
                 }
                 Output::Sync(number) => self.sync_chains(host, number),
                 Output::Reply(token, reply) => self.replied(host, token, Ok(reply)),

@@ -119,7 +119,7 @@ fn nanoseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use bytes::Bytes;
     use dht_core::{
@@ -131,10 +131,56 @@ mod tests {
     use super::{Granters, Reads};
     use crate::{
         driver::chains::layout::encode_record,
-        storage::{Batch, Engine, Table, memory::MemoryEngine},
+        storage::{Batch, Engine, EngineError, Scan, Table, memory::MemoryEngine},
     };
 
     const SLOT: Slot = Slot(3);
+
+    /// Whoever reads here is slow: meanwhile the slot's table becomes another.
+    struct Overtaken {
+        inner: MemoryEngine,
+        reads: Arc<Reads>,
+    }
+
+    impl Engine for Overtaken {
+        fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+            self.reads.close(SLOT);
+            let readable = Readable { needed: 0, granters: Vec::new() };
+            self.reads.set(SLOT, Some(readable), &mut Granters::default());
+            self.inner.get(table, key)
+        }
+
+        fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>) -> Scan<'_> {
+            self.inner.scan(table, prefix, after)
+        }
+
+        fn put_batch(&self, batch: Batch) -> Result<(), EngineError> {
+            self.inner.put_batch(batch)
+        }
+
+        fn sync(&self) -> Result<(), EngineError> {
+            self.inner.sync()
+        }
+
+        fn failure(&self) -> Option<Arc<str>> {
+            self.inner.failure()
+        }
+
+        fn disk_bytes(&self) -> u64 {
+            self.inner.disk_bytes()
+        }
+    }
+
+    #[test]
+    fn what_was_read_while_the_table_became_another_is_no_answer() {
+        let reads = Arc::new(Reads::new(SlotBits::DEFAULT));
+        let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"key") };
+        reads.set(SLOT, Some(Readable { needed: 0, granters: Vec::new() }), &mut Granters::default());
+        reads.set_dirty(SLOT, false);
+        assert_eq!(reads.read(Duration::ZERO, &MemoryEngine::new(), SLOT, &at), Some(None));
+        let engine = Overtaken { inner: MemoryEngine::new(), reads: reads.clone() };
+        assert_eq!(reads.read(Duration::ZERO, &engine, SLOT, &at), None);
+    }
 
     #[test]
     fn a_clean_key_is_read_only_under_leases_of_a_majority() {

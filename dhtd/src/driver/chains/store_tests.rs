@@ -275,3 +275,37 @@ fn a_crash_leaves_the_old_table_or_the_new_one_or_none() {
     }
     assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [None, Some(1), Some(9)]);
 }
+
+#[test]
+fn a_crash_leaves_the_old_view_with_its_log_or_the_new_one_with_what_it_keeps() {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let entries: Vec<Entry> = (2..5).map(|seq| entry(&mut random, seq, |_| false)).collect();
+    for keeps_log in [true, false] {
+        let mut seen = BTreeMap::new();
+        for kept in 0.. {
+            let memory = Arc::new(MemoryEngine::new());
+            let engine: Arc<dyn Engine> = memory.clone();
+            let mut store = open(&engine).0;
+            let applied = Position { epoch: Epoch::FIRST, seq: 1 };
+            let table = Snapshot { epoch: Epoch::FIRST, applied, records: Vec::new(), recorded: Vec::new() };
+            store.store(SLOT, Change::Acceptor(acceptor(true)));
+            store.store(SLOT, Change::Load(table));
+            store.store(SLOT, Change::Append(entries.clone()));
+            store.flush().unwrap();
+            engine.sync().unwrap();
+            let install = Change::Install { acceptor: acceptor(false), entries: entries[..1].to_vec(), keeps_log };
+            store.store(SLOT, install);
+            store.flush().unwrap();
+            let done = memory.unsynced() < kept;
+            memory.crash(kept);
+            let stored = open(&engine).1.expect("there is a view");
+            let log = stored.log.map(|log| (log.applied.seq, log.pending.len()));
+            *seen.entry((stored.acceptor.sealed, log)).or_insert(0) += 1;
+            if done {
+                break;
+            }
+        }
+        let after = (false, keeps_log.then_some((2, 0)));
+        assert_eq!(seen.into_keys().collect::<Vec<_>>(), [after, (true, Some((1, 3)))]);
+    }
+}

@@ -32,6 +32,8 @@ pub enum Action {
     Restart(Place, usize),
     /// The first is told to copy the slot from the second.
     Learn(Place, Place),
+    /// Nobody has asked the peer for some time to copy the slot, and it gives its copy up.
+    Forget(Place),
     /// A read that the peer has allowed looks at the table.
     Look(Place, usize),
     /// Everything on its way arrives, in the order in which it was sent, with all that comes of it.
@@ -57,6 +59,7 @@ impl fmt::Display for Action {
             Self::Synced(at) => write!(f, "Synced({})", name(at)),
             Self::Restart(at, kept) => write!(f, "Restart({}, {kept})", name(at)),
             Self::Learn(at, from) => write!(f, "Learn({}, {})", name(at), name(from)),
+            Self::Forget(at) => write!(f, "Forget({})", name(at)),
             Self::Look(at, number) => write!(f, "Look({}, {number})", name(at)),
             Self::Quiet => write!(f, "Quiet"),
         }

@@ -159,6 +159,12 @@ impl Host {
         self.finish(outputs)
     }
 
+    /// Nobody asks for its copy any more.
+    pub(super) fn forget(&mut self) -> Option<Effects> {
+        let outputs = self.state.copies(SLOT).then(|| self.state.give_copy_up_now(self.now, SLOT))?;
+        Some(self.finish(outputs))
+    }
+
     /// The timer of the attempt that waits for more promises, if one does.
     pub(super) fn enough(&self) -> Option<Timer> {
         Some(Timer::Promises(SLOT, self.promises?))
@@ -234,7 +240,7 @@ impl Host {
             Output::SetTimer(after, Timer::Grants(_)) => self.grants = Some(self.now + after),
             Output::Store(slot, change) => {
                 self.note(&change, effects);
-                self.disk.store(slot, *change, self.rules.transfers_replace);
+                self.disk.store(slot, *change, self.rules);
             }
             Output::Sync(number) => self.sync = Some(number),
             Output::Reply(token, reply) => effects.replies.push((token, Ok(reply))),

@@ -14,6 +14,7 @@
 //! - a proposer has waited long enough for more promises than it needs;
 //! - a lease's length passes, for all: clocks run alike. A peer that does not notice is one to which nothing arrives;
 //! - a peer sends heartbeats;
+//! - a peer that copies the slot gives that up, where nobody asks for it any more;
 //! - an fsync ends, where disks are slow; elsewhere it takes no time;
 //! - a process is killed and starts again. Of what no fsync has covered, any beginning is on disk. What was on its way to
 //!   it arrives all the same.
@@ -31,8 +32,8 @@
 //! # What is left out
 //!
 //! Each of these takes schedules away and adds none, so what is found is real; but a violation that needs them is not.
-//! - Ticks: nothing is sent again by itself, copies are not given up, farewells are not said, and an answer that waits for
-//!   a lease goes out with the next commit only. The commit frontier goes down the chain at once, and may be late there.
+//! - Ticks: nothing is sent again by itself, farewells are not said, and an answer that waits for a lease goes out with
+//!   the next commit only. The commit frontier goes down the chain at once, and may be late there.
 //! - Of two equal messages on their way at once one gets lost. Answers to an attempt that is over, and news of an epoch
 //!   that is over, are taken off the network where their arrival changes nothing.
 //! - Clocks that run at different rates: `lease_tests.rs` in the core, and the simulator.
@@ -42,17 +43,20 @@ mod action;
 mod checks;
 mod clients;
 mod host;
+mod large;
 mod memo;
 mod packet;
+mod parts;
 mod world;
 mod worlds;
 
 pub use action::{Action, Place};
 pub use checks::{LACKS_DATA, LOST, TWO_ENTRIES, TWO_VIEWS};
 pub use clients::{Ask, Operation};
+pub use large::LARGE;
 pub use packet::What;
 pub use world::World;
-pub use worlds::{LARGE, Named, WORLDS};
+pub use worlds::{Named, WORLDS};
 
 use dht_core::Rules;
 use stateright::{Model, Property};
@@ -82,6 +86,8 @@ pub struct Chain {
     pub restarts: u8,
     /// Who is.
     pub restarting: &'static [Place],
+    /// Who gives its copy up if nobody asks for it.
+    pub forgetting: &'static [Place],
     /// Whose fsyncs take time.
     pub slow: &'static [Place],
     /// How many messages are doubled.

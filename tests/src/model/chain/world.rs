@@ -136,6 +136,9 @@ impl World {
             if self.left.beats > 0 && self.chain.beating.contains(&place) {
                 actions.push(Action::Beat(place));
             }
+            if host.state.copies(SLOT) && self.chain.forgetting.contains(&place) {
+                actions.push(Action::Forget(place));
+            }
             if host.sync.is_some() {
                 actions.push(Action::Synced(place));
             }
@@ -166,6 +169,7 @@ impl World {
             Action::Notice(at) => next.happen(at, "notice", Host::notice)?,
             Action::Beat(at) => next.happen(at, "beat", |host| Some(host.take(Input::Timer(Timer::Heartbeat))))?,
             Action::Synced(at) => next.happen(at, "synced", Host::synced)?,
+            Action::Forget(at) => next.happen(at, "forget", Host::forget)?,
             Action::Look(at, token) => next.happen(at, ("look", token), |host| host.look(token as u64))?,
             Action::Restart(at, kept) => {
                 next.happen(at, ("restart", kept), |host| Some(host.restart(&self.chain, kept)))?;

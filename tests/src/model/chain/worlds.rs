@@ -1,66 +1,22 @@
 //! The worlds that are looked at. Most begin in the middle of something, so that the way to what a rule prevents is short.
 
-use dht_core::Rules;
-
 use super::{
-    Action::{self, Beat, Call, Deliver, Enough, Learn, Propose, Quiet, Restart, Synced, Wait},
-    Aim, Ask, Chain, Operation, Place, Start,
+    Action::{self, Beat, Call, Deliver, Enough, Learn, Notice, Propose, Quiet, Restart, Synced, Wait},
+    Aim, Ask, Chain, Place, Start,
     What::{
-        Accept, Accepted, Ack, Append, Attach, Grant, Heartbeat, Install, Level, Prepare, Promise, Ready, Snapshot,
+        Accept, Accepted, Ack, Append, Attach, Entries, Fetch, Grant, Heartbeat, Install, Level, Prepare, Promise,
+        Ready, Reject, Snapshot,
     },
+    parts::{A, B, C, D, GET, PAIR, QUIET, after, operation, put, twice},
 };
 
 /// A world and what it is called.
 pub type Named = (&'static str, Chain);
 
-const A: Place = 0;
-const B: Place = 1;
-const C: Place = 2;
-const D: Place = 3;
-
-const fn operation(ask: Ask) -> Operation {
-    Operation { ask, key: "k", attempts: 1, after: None }
-}
-
-const fn put(value: &'static str) -> Operation {
-    operation(Ask::Put(value))
-}
-
-const GET: Operation = operation(Ask::Get);
-
-const fn twice(ask: Ask) -> Operation {
-    Operation { attempts: 2, ..operation(ask) }
-}
-
-const fn after(before: usize, operation: Operation) -> Operation {
-    Operation { after: Some(before), ..operation }
-}
-
-/// A world in which nothing happens.
-const QUIET: Chain = Chain {
-    rules: Rules::ALL,
-    start: Start { members: &[A, B, C], electors: &[A, B, C] },
-    before: &[],
-    attempts: &[],
-    operations: &[],
-    serving: &[A, B, C],
-    waits: 0,
-    beats: 0,
-    beating: &[A, B, C],
-    restarts: 0,
-    restarting: &[A, B, C],
-    slow: &[],
-    doubled: 0,
-    window: 1000,
-};
-
 const WITHOUT_C: &[(Place, Aim)] = &[(A, Aim::Without(&[C]))];
 
 /// All leases have run out; then C has heard from B only.
 const ONLY_B_GRANTS: &[Action] = &[Wait, Beat(C), Deliver(C, B, Heartbeat, 0), Deliver(B, C, Grant, 0)];
-
-/// Two members, which a witness decides with.
-const PAIR: Start = Start { members: &[A, B], electors: &[A, B, C] };
 
 /// Worlds that are looked at whole, within seconds.
 pub const WORLDS: &[Named] = &[
@@ -345,48 +301,88 @@ pub const WORLDS: &[Named] = &[
             ..QUIET
         },
     ),
-];
-
-/// Worlds of which there is no end: they are looked at as far as time goes.
-pub const LARGE: &[Named] = &[
-    // Two attempts at once, by the head and by the next, about different views; one member still has leases.
+    // A newcomer is made level for a view that an elector accepts. Then others, who know nothing of that, have less data.
     (
-        "two attempts",
-        Chain {
-            attempts: &[(A, Aim::Without(&[C])), (B, Aim::Order(&[B, A]))],
-            operations: &[put("1"), GET],
-            waits: 1,
-            ..QUIET
-        },
-    ),
-    // A pair and its witness: the same, and a restart, a slow disk, a command that is tried twice, a message doubled.
-    (
-        "pair, all at once",
+        "levelled again",
         Chain {
             start: PAIR,
-            attempts: &[(A, Aim::Order(&[B, A])), (B, Aim::Without(&[A]))],
-            operations: &[put("1"), twice(Ask::Replace("1", "2")), GET],
-            serving: &[A, B],
-            waits: 1,
-            restarts: 1,
-            restarting: &[A, B],
-            slow: &[A],
-            doubled: 1,
+            before: &[
+                Learn(D, A),
+                Quiet,
+                Call(0, A),
+                Propose(0),
+                Deliver(A, C, Prepare, 0),
+                Deliver(C, A, Promise, 0),
+                Enough(A),
+                Deliver(A, B, Prepare, 0),
+                Deliver(A, B, Append, 0),
+                Deliver(A, D, Level, 0),
+                Deliver(D, A, Fetch, 0),
+                Deliver(A, D, Entries, 0),
+                Deliver(D, A, Ready, 0),
+                Wait,
+                Notice(A),
+                Propose(1),
+                Deliver(B, C, Prepare, 0),
+                Deliver(C, B, Promise, 0),
+                Enough(B),
+                Deliver(B, A, Prepare, 0),
+                Deliver(A, C, Accept, 0),
+                Deliver(C, A, Reject, 0),
+            ],
+            attempts: &[(A, Aim::Become(&[A, D])), (B, Aim::Become(&[B, D])), (A, Aim::Without(&[]))],
+            operations: &[put("1")],
+            serving: &[],
             ..QUIET
         },
     ),
-    // Four peers: one replaces a member, while another attempt drops the head, and one of them is restarted.
+    // A newcomer that nobody asks to copy the slot any more, when it is to become a member.
     (
-        "four peers",
+        "forgotten",
         Chain {
-            before: &[Call(0, A), Quiet, Learn(D, C), Quiet],
-            attempts: &[(A, Aim::Become(&[A, B, D])), (B, Aim::Without(&[A]))],
-            operations: &[put("1"), put("2"), twice(Ask::Replace("1", "3")), GET],
-            serving: &[A, B, C, D],
-            waits: 1,
-            beats: 1,
-            beating: &[C],
+            start: PAIR,
+            before: &[Learn(D, B), Quiet],
+            attempts: &[(A, Aim::Become(&[A, B, D]))],
+            operations: &[put("1"), GET],
+            serving: &[A, D],
+            forgetting: &[D],
+            ..QUIET
+        },
+    ),
+    // A newcomer has copied more than the next view says was written, and is killed when that view comes into force.
+    (
+        "cut short",
+        Chain {
+            start: PAIR,
+            before: &[
+                Call(0, A),
+                Learn(D, A),
+                Deliver(D, A, Attach, 0),
+                Deliver(A, D, Snapshot, 0),
+                Deliver(D, A, Fetch, 0),
+                Deliver(A, D, Entries, 0),
+                Propose(0),
+                Deliver(B, C, Prepare, 0),
+                Deliver(C, B, Promise, 0),
+                Enough(B),
+                Deliver(B, D, Level, 0),
+                Synced(D),
+                Wait,
+                Deliver(D, B, Ready, 0),
+                Deliver(B, C, Accept, 0),
+                Deliver(C, B, Accepted, 0),
+                Deliver(B, A, Install, 0),
+                Deliver(B, C, Install, 0),
+                Deliver(A, B, Append, 0),
+                Call(1, B),
+                Deliver(B, D, Install, 0),
+            ],
+            attempts: &[(B, Aim::Become(&[B, D])), (D, Aim::Without(&[]))],
+            operations: &[put("1"), put("2")],
+            serving: &[B],
+            slow: &[D],
             restarts: 1,
+            restarting: &[D],
             ..QUIET
         },
     ),

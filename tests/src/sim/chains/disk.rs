@@ -7,6 +7,7 @@ use std::{
 };
 
 use dht_core::{
+    Rules,
     record::RecordKey,
     replication::chain::{Change, Entry, Record, Recorded, Snapshot, Stored, StoredLog, Table},
     ring::Slot,
@@ -96,7 +97,17 @@ impl Disk {
         self.durable = self.slots.clone();
     }
 
-    pub(crate) fn store(&mut self, slot: Slot, change: Change, replaces: bool) {
+    pub(crate) fn store(&mut self, slot: Slot, change: Change, rules: Rules) {
+        if let Change::Install { acceptor, .. } = &change
+            && !rules.install_as_a_whole
+        {
+            self.store_one(slot, Change::Acceptor(acceptor.clone()), rules);
+        }
+        self.store_one(slot, change, rules);
+    }
+
+    fn store_one(&mut self, slot: Slot, change: Change, rules: Rules) {
+        let replaces = rules.transfers_replace;
         self.slots.entry(slot).or_default().store(change.clone(), replaces);
         self.unsynced.push_back((slot, change, replaces));
     }

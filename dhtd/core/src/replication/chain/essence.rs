@@ -36,6 +36,21 @@ impl State {
         self.finish();
         std::mem::take(&mut self.outputs)
     }
+
+    /// Gives up the copy that this peer makes of the slot, as if nobody had asked for it for some time: by itself the state
+    /// does so when it ticks.
+    pub fn give_copy_up_now(&mut self, now: Duration, slot: Slot) -> Vec<Output> {
+        self.now = now;
+        self.give_copy_up(slot);
+        self.finish();
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Whether this peer copies the slot, and would give that up if nobody asked for it any more.
+    #[must_use]
+    pub fn copies(&self, slot: Slot) -> bool {
+        self.replicas.get(&slot).is_some_and(|replica| replica.learning.is_some())
+    }
 }
 
 impl Hash for Essence<'_> {

@@ -82,9 +82,7 @@ impl State {
         replica.learned.retain(|_, (_, _, heard)| now.saturating_sub(*heard) < FORGOTTEN_AFTER);
         let Some(learning) = &mut replica.learning else { return };
         if now.saturating_sub(learning.asked) >= FORGOTTEN_AFTER {
-            replica.learning = None;
-            replica.log = None;
-            return self.store(slot, Change::Scrap, None);
+            return self.give_copy_up(slot);
         }
         let (epoch, source) = (replica.acceptor.view.epoch, learning.source);
         match &replica.log {
@@ -100,6 +98,14 @@ impl State {
             }
             None => {}
         }
+    }
+
+    /// What was copied to become a member is not needed, it seems.
+    pub(super) fn give_copy_up(&mut self, slot: Slot) {
+        let learns = |replica: &&mut Replica| replica.learning.is_some();
+        let Some(replica) = self.replicas.get_mut(&slot).filter(learns) else { return };
+        (replica.learning, replica.log) = (None, None);
+        self.store(slot, Change::Scrap, None);
     }
 
     /// A peer has copied the slot up to here.

@@ -14,7 +14,7 @@ impl State {
         }
         self.promise(slot, ballot);
         let me = self.me.peer;
-        let shortens = !self.rules.ready_not_shortened;
+        let rules = self.rules;
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if !target.has(me) {
             let acceptor = replica.acceptor.clone();
@@ -24,12 +24,13 @@ impl State {
             // Nothing was copied yet, or it was given up.
             return self.tell(from, slot, Body::Reject(ballot, None));
         };
-        if !shortens {
+        if rules.ready_not_given_up {
             // From here on the copy is counted on: it is not given up because nobody asks for it any more.
             replica.learning = None;
         }
-        if shortens && log.last().seq > target.frontier.seq && log.applied().seq <= target.frontier.seq {
-            log.cut(target.frontier.seq);
+        let frontier = target.frontier.seq;
+        if !rules.ready_not_shortened && log.last().seq > frontier && log.applied().seq <= frontier {
+            log.cut(frontier);
         }
         replica.levelling = Some(Levelling { from, ballot, frontier: target.frontier, source });
         let acceptor = replica.acceptor.clone();
