@@ -53,6 +53,8 @@ pub struct Control {
     looking: Option<(Instant, u32)>,
     /// The last address that could not be reached.
     unreached: Option<Arc<str>>,
+    /// The claim by which replication goes.
+    claim: Option<Arc<Claim>>,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +101,7 @@ impl Control {
             expected_peers: 0,
             looking: None,
             unreached: None,
+            claim: None,
         }
     }
 
@@ -119,6 +122,7 @@ impl Control {
                 self.take(command);
             }
             self.fire_timers();
+            self.look_at_claim();
             self.publish();
         }
     }
@@ -257,6 +261,16 @@ impl Control {
                 Timer::Depart => self.continue_departing(),
             }
         }
+    }
+
+    /// Whoever was given up does not come back: nothing has to be remembered for its sake.
+    fn look_at_claim(&mut self) {
+        let claim = self.shared.claims.known();
+        if self.replication.is_none() || self.claim.as_ref().is_some_and(|known| Arc::ptr_eq(known, &claim)) {
+            return;
+        }
+        claim.banned.iter().for_each(|peer| self.replication(eventual::Input::Left(*peer)));
+        self.claim = Some(claim);
     }
 
     /// Gives the data path a new picture of the ring, if anything has changed.

@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
+use xxhash_rust::xxh3::xxh3_128;
 
 /// fjall's own keyspace of names, then records, meta and marks in the order of their creation.
 const KEYSPACE_IDS: [u64; 4] = [0, 1, 2, 3];
@@ -22,6 +23,9 @@ const VERSION: &[u8] = b"FJL\x03";
 
 /// Bytes of a `current` file: the manifest's number (u64), its checksum (u128), the kind of the checksum (u8).
 const CURRENT_BYTES: u64 = 25;
+
+/// The only kind of checksum that there is.
+const XXH3: u8 = 0;
 
 /// Whether a store is to be created at `path`: nothing is there, or an empty directory.
 pub(super) fn is_new(path: &Path) -> Result<bool, EngineError> {
@@ -85,23 +89,21 @@ pub(super) fn lock(path: &Path) -> Result<File, EngineError> {
     }
 }
 
-/// The manifest that `current` names must exist. (Its checksum stands in `current`, but lsm-tree 3.1.10 does not compare it.)
+/// The manifest that `current` names must be there as it was written: its checksum stands in `current`, but lsm-tree 3.1.10
+/// does not compare it, and may end the process over a damaged one.
 fn check_manifest(keyspace: &Path) -> Result<(), EngineError> {
     let path = keyspace.join("current");
     let mut current = Vec::new();
     let read = File::open(&path).and_then(|file| file.take(CURRENT_BYTES + 1).read_to_end(&mut current));
     read.map_err(|error| sort(&path, error))?;
-    let Some((number, rest)) = current.split_first_chunk::<8>() else {
-        return Err(damaged(&path, "too short"));
-    };
-    if rest.len() as u64 + 8 != CURRENT_BYTES || rest.last() != Some(&0) {
+    let (number, rest) = current.split_first_chunk::<8>().ok_or_else(|| damaged(&path, "too short"))?;
+    let Some((checksum, [XXH3])) = rest.split_first_chunk::<16>() else {
         return Err(damaged(&path, "not a pointer to a manifest"));
-    }
+    };
     let manifest = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
-    match fs::metadata(&manifest) {
-        Ok(metadata) if metadata.len() > 0 => {}
-        Ok(_) => return Err(damaged(&manifest, "empty")),
-        Err(error) => return Err(sort(&manifest, error)),
+    let content = fs::read(&manifest).map_err(|error| sort(&manifest, error))?;
+    if xxh3_128(&content) != u128::from_le_bytes(*checksum) {
+        return Err(damaged(&manifest, "not what was written there"));
     }
     let tables = keyspace.join("tables");
     fs::metadata(&tables).map_err(|error| sort(&tables, error)).map(drop)

@@ -236,6 +236,18 @@ fn a_missing_or_cut_part_of_the_layout_is_refused() {
 }
 
 #[test]
+fn a_manifest_with_a_changed_byte_is_refused_before_anything_relies_on_it() {
+    let store = Store::killed(3, 0);
+    let manifest = fs::read(store.path().join("keyspaces/1/v0")).expect("read");
+    for at in 0..manifest.len() {
+        let damaged = Store::new();
+        copy(&store.path(), &damaged.path());
+        damaged.edit("keyspaces/1/v0", at as u64, &[manifest[at] ^ 0x40]);
+        damaged.expect_corrupt();
+    }
+}
+
+#[test]
 fn a_directory_that_is_no_store_is_refused() {
     let store = Store::new();
     fs::create_dir(store.path()).expect("create");
