@@ -239,10 +239,10 @@ fn a_missing_or_cut_part_of_the_layout_is_refused() {
 fn a_manifest_with_a_changed_byte_is_refused_before_anything_relies_on_it() {
     let store = Store::killed(3, 0);
     let manifest = fs::read(store.path().join("keyspaces/1/v0")).expect("read");
-    for at in 0..manifest.len() {
+    for (at, byte) in manifest.iter().enumerate() {
         let damaged = Store::new();
         copy(&store.path(), &damaged.path());
-        damaged.edit("keyspaces/1/v0", at as u64, &[manifest[at] ^ 0x40]);
+        damaged.edit("keyspaces/1/v0", at as u64, &[byte ^ 0x40]);
         damaged.expect_corrupt();
     }
 }

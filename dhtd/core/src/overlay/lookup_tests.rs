@@ -1,0 +1,50 @@
+//! Where a lookup goes whose owner is in doubt.
+
+use super::*;
+use crate::{
+    Rules,
+    overlay::{Circle, Config, Home, Input, Message, Output, Peer, Ring, RingId},
+    ring::SlotBits,
+};
+
+fn peer(id: PeerId) -> Peer {
+    Peer { id, address: "a:1".into(), incarnation: 1, nodes: 1, leaving: false }
+}
+
+/// The node that a lookup is sent to, or that answers it.
+fn goes_to(outputs: &[Output]) -> Option<Node> {
+    outputs.iter().find_map(|output| match output {
+        Output::Send(_, Message { body: Body::Find(find), .. }) => find.hops.last().map(|hop| hop.node),
+        Output::Send(_, Message { body: Body::Found(found), .. }) => Some(found.node),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_heir_answers_only_if_who_has_announced_itself_does_not() {
+    [false, true].into_iter().for_each(announced_newcomer_is_asked);
+}
+
+fn announced_newcomer_is_asked(suspected: bool) {
+    let circle = Circle::ideal((0..5).map(|name| peer(PeerId::new([name; 16]))));
+    let [asker, newcomer, dead, heir, _] = *circle.nodes() else { panic!("five nodes") };
+    let ring =
+        Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT, mode: crate::record::Mode::Chain };
+    let (mut state, _) = State::settled(Config::default(), Rules::ALL, &circle, heir.peer, ring, 1);
+    let take = |state: &mut State, input| state.handle(Duration::ZERO, input);
+    let from = |node: Node, body| Input::Message(Message { sender: peer(node.peer), about: Vec::new(), body });
+    let group = vec![newcomer.peer, dead.peer, heir.peer];
+    take(&mut state, from(newcomer, Body::Home(vec![Home { after: asker.id, owner: newcomer, group }])));
+    take(&mut state, from(dead, Body::Gone));
+    let id = FindId { asker: asker.peer, number: 1, attempt: 1 };
+    let hop = |node, reason| Hop { node, reason, round_trip_us: 0 };
+    if suspected {
+        state.directory.missed(newcomer.peer, Duration::ZERO);
+    }
+    // The asker has not heard of the newcomer, and knows that the dead one is.
+    let hops = vec![hop(asker, HopReason::Start), hop(heir, HopReason::Successor)];
+    let (target, purpose) = (newcomer.id, Purpose::Owner);
+    let find = Find { id, asker: peer(asker.peer), target, purpose, hops, timeouts: 0 };
+    assert_eq!(goes_to(&take(&mut state, from(asker, Body::Find(find)))), Some(newcomer));
+    assert_eq!(goes_to(&take(&mut state, Input::Timer(Timer::Hop(id, 3)))), Some(heir), "the newcomer is silent");
+}
