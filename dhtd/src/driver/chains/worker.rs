@@ -256,6 +256,10 @@ impl Worker {
     /// Says how the group fares. Only whoever leaves is asked what depends on it.
     fn publish(&mut self) {
         self.ticks += 1;
+        let lost: BTreeSet<PeerId> = self.state.lost().collect();
+        if **self.standing.lost.load() != lost {
+            self.standing.lost.store(Arc::new(lost));
+        }
         if self.routes.me.leaving {
             self.standing.needed.store(self.state.held(), Ordering::Relaxed);
         }
