@@ -77,6 +77,7 @@ const LONG_FUNCTIONS: &Tolerated = &[];
 const SLEEPS: &Tolerated = &[
     ("tests/src/bin/bench/main.rs", 1, "what a ring uses in a second at rest is what is measured"),
     ("tests/src/torture/mod.rs", 1, "how long the load goes on after the last fault"),
+    ("tests/src/torture/cut.rs", 2, "how long links are cut, and what is seen before"),
     ("tests/src/torture/faults.rs", 4, "how long a fault lasts, and the time between two"),
     ("tests/src/torture/outage.rs", 4, "how long a peer is away, and what is seen before and after"),
     ("tests/tests/chain_processes.rs", 2, "a poll with a deadline; and peers are stopped for longer than a lease"),

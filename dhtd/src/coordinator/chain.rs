@@ -3,7 +3,7 @@
 //! Views are cached: whoever goes by an old one is told the newer one with the refusal. What was not carried out is
 //! tried again while the client waits; what may have been is not, unless the command names itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dht_core::{
     record::RecordKey,
@@ -15,7 +15,7 @@ use dhtd_proto::v1::{self, chain_read_reply, chain_write_reply, peer_call::Call,
 use rand::seq::SliceRandom;
 use tokio::{
     sync::oneshot,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{Coordinator, OperationError};
@@ -48,7 +48,7 @@ impl Coordinator {
             if !in_doubt {
                 self.check_keyspace(command.at.keyspace)?;
             }
-            if let Some(view) = self.view(chains, slot).await {
+            if let Some(view) = timeout_at(deadline, self.view(chains, slot)).await.ok().flatten() {
                 let replicas = u32::try_from(view.chain.len()).unwrap_or(u32::MAX);
                 let attempt = match view.head() {
                     Some(head) if replicas >= wanted => self.write_at(chains, head, slot, view.epoch, &command).await,
@@ -68,7 +68,7 @@ impl Coordinator {
                     }
                     Attempt::NotThere => failure = Refusal::Unavailable.into(),
                 }
-                self.look_for_newer(chains, slot, &view).await;
+                drop(timeout_at(deadline, self.look_for_newer(chains, slot, &view)).await);
             }
             if Instant::now() >= deadline {
                 return Err(if in_doubt { OperationError::OutcomeUnknown } else { failure });
@@ -83,32 +83,36 @@ impl Coordinator {
         if let Some(record) = chains.read_clean(slot, &at) {
             return Ok(record);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let mut failure = OperationError::ViewUnknown { slot: slot.0 };
+        // Whoever is asked then may never answer, and nothing has to be waited for: a read changes nothing.
+        let read = timeout(PATIENCE, self.read_somewhere(chains, slot, &at, &mut failure)).await;
+        read.unwrap_or(Err(failure))
+    }
+
+    /// Tries member after member, again and again. `failure` is why none has answered yet.
+    async fn read_somewhere(
+        &self,
+        chains: &Chains,
+        slot: Slot,
+        at: &RecordKey,
+        failure: &mut OperationError,
+    ) -> Result<Option<Record>, OperationError> {
         let me = self.me();
         loop {
-            let mut failure = OperationError::ViewUnknown { slot: slot.0 };
             self.check_keyspace(at.keyspace)?;
             if let Some(view) = self.view(chains, slot).await {
-                if view.has(me)
-                    && let Attempt::Done(record) = self.read_at(chains, me, slot, &at).await
-                {
-                    return Ok(record);
-                }
+                *failure = Refusal::Unavailable.into();
                 let others = view.chain.iter().map(|member| member.peer).filter(|peer| *peer != me);
                 let mut others: Vec<PeerId> = others.collect();
                 others.shuffle(&mut rand::rng());
-                failure = Refusal::Unavailable.into();
-                for peer in others {
-                    match self.read_at(chains, peer, slot, &at).await {
+                for peer in view.has(me).then_some(me).into_iter().chain(others) {
+                    match self.read_at(chains, peer, slot, at).await {
                         Attempt::Done(record) => return Ok(record),
-                        Attempt::Refused(refusal) => failure = refusal.into(),
-                        Attempt::NotThere | Attempt::Unknown => failure = Refusal::Unavailable.into(),
+                        Attempt::Refused(refusal) => *failure = refusal.into(),
+                        Attempt::NotThere | Attempt::Unknown => *failure = Refusal::Unavailable.into(),
                     }
                 }
                 self.look_for_newer(chains, slot, &view).await;
-            }
-            if Instant::now() >= deadline {
-                return Err(failure);
             }
             sleep(PAUSE).await;
         }
@@ -204,7 +208,7 @@ impl Coordinator {
             };
         }
         let call = v1::ChainWriteCall { epoch: Some(wire::epoch(epoch)), command: Some(wire::command(command)) };
-        match self.call(head, Call::ChainWrite(call), WRITE_TIME).await {
+        match self.call(chains, slot, head, Call::ChainWrite(call), WRITE_TIME).await {
             Ok(Reply::ChainWrite(v1::ChainWriteReply { result, view })) => {
                 learn(chains, view);
                 match result {
@@ -234,7 +238,7 @@ impl Coordinator {
         }
         let call = v1::ChainReadCall { keyspace: at.keyspace.0, key: at.key.clone() };
         let Ok(Reply::ChainRead(v1::ChainReadReply { result, view })) =
-            self.call(peer, Call::ChainRead(call), READ_TIME).await
+            self.call(chains, slot, peer, Call::ChainRead(call), READ_TIME).await
         else {
             return Attempt::NotThere;
         };
@@ -251,8 +255,18 @@ impl Coordinator {
         }
     }
 
-    async fn call(&self, peer: PeerId, call: Call, limit: Duration) -> Result<Reply, CallError> {
+    /// Whom the slot's group has lost, nothing is sent to: it would lie there until the peer is back, and nobody would know
+    /// what came of it.
+    async fn call(
+        &self,
+        chains: &Chains,
+        slot: Slot,
+        peer: PeerId,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Reply, CallError> {
         let address = self.0.shared.routes.load().peer(peer).map(|peer| peer.address.clone());
+        let address = address.filter(|_| !chains.has_lost(slot, peer));
         let address = address.ok_or_else(|| CallError::NotSent("a peer that is gone".into()))?;
         self.0.shared.calls.call(&address, Lane::Foreground, call, limit).await
     }
@@ -285,7 +299,7 @@ impl Coordinator {
         let me = self.me();
         for peer in peers.into_iter().filter(|peer| *peer != me) {
             if let Ok(Reply::View(v1::ViewReply { view: Some(view) })) =
-                self.call(peer, Call::View(v1::ViewCall { slot: slot.0 }), VIEW_TIME).await
+                self.call(chains, slot, peer, Call::View(v1::ViewCall { slot: slot.0 }), VIEW_TIME).await
             {
                 return learn(chains, Some(view));
             }

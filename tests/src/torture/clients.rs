@@ -1,15 +1,16 @@
 //! Clients, and what they saw.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use dhtctl::{Client, Options};
+use dhtctl::{Client, Error, Options};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::{
@@ -49,7 +50,8 @@ pub(super) struct Clients {
 /// What all clients share.
 struct World {
     load: Load,
-    peers: Vec<Client>,
+    /// Whom they ask.
+    peers: RwLock<Vec<Client>>,
     began: Instant,
     stop: AtomicBool,
     /// How often each key was used; which key it is follows from it.
@@ -62,8 +64,10 @@ struct World {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) history: History,
-    pub(super) answered: usize,
-    pub(super) refused: usize,
+    pub(super) written: usize,
+    pub(super) read: usize,
+    /// What was not carried out: how often, by reason.
+    pub(super) refused: BTreeMap<String, usize>,
     pub(super) unknown: usize,
     pub(super) longest_gap: Duration,
     last_write: Duration,
@@ -71,11 +75,9 @@ pub(super) struct Seen {
 
 impl Clients {
     pub(super) fn start(load: Load, addresses: &[String], seed: u64) -> Self {
-        let options = Options { timeout: TIME_OUT, ..Options::default() };
-        let client = |address: &String| Client::lazy([address], options.clone()).expect("an address of this machine");
         let world = Arc::new(World {
             load,
-            peers: addresses.iter().map(client).collect(),
+            peers: RwLock::new(addresses.iter().map(|address| client_of(address)).collect()),
             began: Instant::now(),
             stop: AtomicBool::new(false),
             uses: (0..load.keys).map(|_| AtomicU64::new(0)).collect(),
@@ -90,6 +92,19 @@ impl Clients {
         Self { world, tasks }
     }
 
+    /// From now on these peers are asked.
+    pub(super) fn ask(&self, addresses: &[String]) {
+        let peers = addresses.iter().map(|address| client_of(address)).collect();
+        *self.world.peers.write().unwrap_or_else(PoisonError::into_inner) = peers;
+    }
+
+    /// The keys that are in use.
+    pub(super) fn keys(&self) -> Vec<Bytes> {
+        (0..self.world.load.keys)
+            .map(|place| self.world.key(place, self.world.uses[place].load(Ordering::Relaxed)))
+            .collect()
+    }
+
     /// Waits for the last answers and returns what was seen.
     pub(super) async fn stop(self) -> Seen {
         self.world.stop.store(true, Ordering::Relaxed);
@@ -99,8 +114,18 @@ impl Clients {
 }
 
 impl World {
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this place's key is called after so many uses.
+    fn key(&self, place: usize, uses: u64) -> Bytes {
+        format!("key {place} {}", uses / self.load.retire_after).into()
+    }
+
+    fn any_peer(&self, random: &mut ChaCha8Rng) -> Client {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers[random.random_range(0..peers.len())].clone()
     }
 
     /// One client: an operation at a time, at the pace that the load has.
@@ -111,9 +136,8 @@ impl World {
         while !self.stop.load(Ordering::Relaxed) {
             pace.tick().await;
             let place = random.random_range(0..self.load.keys);
-            let round = self.uses[place].fetch_add(1, Ordering::Relaxed) / self.load.retire_after;
-            let key = Bytes::from(format!("key {place} {round}"));
-            let peer = &self.peers[random.random_range(0..self.peers.len())];
+            let key = self.key(place, self.uses[place].fetch_add(1, Ordering::Relaxed));
+            let peer = self.any_peer(&mut random);
             let action = if number >= self.load.writers {
                 Action::Get
             } else if random.random_bool(0.1) {
@@ -122,48 +146,57 @@ impl World {
                 Action::Put(self.values.fetch_add(1, Ordering::Relaxed).to_string().into())
             };
             let invoked = self.began.elapsed();
-            let outcome = self.carry_out(peer, &key, &action).await;
-            self.note(Operation { client: number as u64, key, action, invoked, outcome });
+            let (outcome, refusal) = match self.carry_out(&peer, &key, &action).await {
+                Ok((reply, revision)) => (Outcome::Answered { at: self.began.elapsed(), reply, revision }, None),
+                Err(error) if error.may_have_executed() => (Outcome::Unknown, None),
+                Err(error) => (Outcome::NotExecuted, Some(reason(&error))),
+            };
+            self.note(Operation { client: number as u64, key, action, invoked, outcome }, refusal);
         }
     }
 
-    async fn carry_out(&self, peer: &Client, key: &Bytes, action: &Action) -> Outcome {
-        let answered = |reply, revision| Outcome::Answered { at: self.began.elapsed(), reply, revision };
-        let failed = |error: &dhtctl::Error| match error.may_have_executed() {
-            true => Outcome::Unknown,
-            false => Outcome::NotExecuted,
-        };
-        match action {
-            Action::Put(value) => match peer.put(key.clone(), value.clone(), 1).await {
-                Ok(answer) => answered(Reply::Done, Some(answer.revision)),
-                Err(error) => failed(&error),
+    async fn carry_out(&self, peer: &Client, key: &Bytes, action: &Action) -> Result<(Reply, Option<u64>), Error> {
+        Ok(match action {
+            Action::Put(value) => (Reply::Done, Some(peer.put(key.clone(), value.clone(), 1).await?.revision)),
+            Action::Delete => {
+                let revision = peer.delete(key.clone(), 1).await?.revision;
+                (Reply::Done, Some(revision).filter(|revision| *revision > 0))
+            }
+            _ => match peer.get(key.clone()).await? {
+                Some(answer) => (Reply::Read(Some(Value::Bytes(answer.value))), Some(answer.revision)),
+                None => (Reply::Read(None), None),
             },
-            Action::Delete => match peer.delete(key.clone(), 1).await {
-                Ok(answer) => answered(Reply::Done, Some(answer.revision).filter(|revision| *revision > 0)),
-                Err(error) => failed(&error),
-            },
-            _ => match peer.get(key.clone()).await {
-                Ok(Some(answer)) => answered(Reply::Read(Some(Value::Bytes(answer.value))), Some(answer.revision)),
-                Ok(None) => answered(Reply::Read(None), None),
-                Err(_) => Outcome::NotExecuted,
-            },
-        }
+        })
     }
 
-    fn note(&self, operation: Operation) {
+    fn note(&self, operation: Operation, refusal: Option<String>) {
         let mut seen = self.seen();
         match &operation.outcome {
+            Outcome::Answered { .. } if operation.action == Action::Get => seen.read += 1,
             Outcome::Answered { at, .. } => {
-                seen.answered += 1;
-                if operation.action != Action::Get {
-                    seen.longest_gap = seen.longest_gap.max(at.saturating_sub(seen.last_write));
-                    seen.last_write = seen.last_write.max(*at);
-                }
+                seen.written += 1;
+                seen.longest_gap = seen.longest_gap.max(at.saturating_sub(seen.last_write));
+                seen.last_write = seen.last_write.max(*at);
             }
             Outcome::Unknown => seen.unknown += 1,
-            Outcome::NotExecuted => seen.refused += 1,
+            Outcome::NotExecuted => *seen.refused.entry(refusal.unwrap_or_default()).or_default() += 1,
         }
         seen.history.push(operation);
+    }
+}
+
+/// Of one peer only.
+pub(super) fn client_of(address: &str) -> Client {
+    let options = Options { timeout: TIME_OUT, ..Options::default() };
+    Client::lazy([address], options).expect("an address of this machine")
+}
+
+/// What a request failed for, in a word.
+pub(super) fn reason(error: &Error) -> String {
+    match (error.reason(), error.code()) {
+        (Some(reason), _) => reason.to_owned(),
+        (None, Some(code)) => format!("{code:?}"),
+        (None, None) => "NOT_SENT".to_owned(),
     }
 }
 

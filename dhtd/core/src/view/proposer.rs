@@ -180,8 +180,11 @@ impl Proposer {
             .promises
             .iter()
             .filter(|(peer, promise)| (self.view.has(**peer) && promise.in_sync) || !rules.member_in_quorum);
-        let (source, frontier) =
-            in_chain.map(|(peer, promise)| (*peer, promise.position)).max_by_key(|(_, end)| *end)?;
+        // Of several whose logs are as long this peer, if it is one: it reaches all that have promised, and they may not all
+        // reach each other.
+        let me = self.ballot.proposer.peer;
+        let ends = in_chain.map(|(peer, promise)| (*peer, promise.position));
+        let (source, frontier) = ends.max_by_key(|(peer, end)| (*end, *peer == me))?;
         let (chain, planned) = self.next_chain()?;
         let peers: Vec<PeerId> = chain.iter().map(|member| member.peer).collect();
         let electors = if rules.electors_odd_and_kept {
@@ -256,11 +259,35 @@ impl Hash for Proposer {
 mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
-    use super::Circumstances;
+    use super::{Circumstances, Plan, Promise, Proposer};
     use crate::{
+        Rules,
         ring::{PeerId, Slot},
-        view::{Member, View},
+        view::{Ballot, Epoch, Member, Position, View},
     };
+
+    #[test]
+    fn of_logs_that_are_as_long_that_of_the_proposer_is_what_others_are_made_level_with() {
+        let member = |name: u8| Member { peer: PeerId::new([name; 16]), incarnation: 1 };
+        let chain: Vec<Member> = [1, 2, 3].map(member).to_vec();
+        let electors: Vec<PeerId> = chain.iter().map(|member| member.peer).collect();
+        let view = View { chain, electors: electors.clone(), ..View::founding(Slot(0), member(1)) };
+        let source = |proposer: u8, lengths: [u64; 3]| {
+            let staying = Arc::new(electors.iter().copied().collect());
+            let circumstances = Circumstances { live: electors.clone(), staying, min_in_sync: 2 };
+            let ballot = Ballot { round: 1, proposer: member(proposer) };
+            let mut proposer = Proposer::new(ballot, view.clone(), Plan::Repair(Vec::new()), circumstances);
+            for (peer, seq) in electors.iter().zip(lengths) {
+                let position = Position { epoch: Epoch::FIRST, seq };
+                proposer.promised(*peer, Promise { incarnation: 1, in_sync: true, position, accepted: None });
+            }
+            proposer.choose(Rules::ALL).expect("all have promised");
+            proposer.source.expect("one was chosen")
+        };
+        assert_eq!(source(1, [7, 7, 6]), electors[0]);
+        assert_eq!(source(2, [7, 7, 7]), electors[1]);
+        assert_eq!(source(1, [6, 7, 6]), electors[1]);
+    }
 
     #[test]
     fn a_chain_that_takes_writes_grows_with_it_and_shrinks_only_by_plan() {

@@ -12,6 +12,7 @@ mod views;
 mod worker;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -19,6 +20,7 @@ use std::{
     thread,
 };
 
+use arc_swap::ArcSwap;
 use dht_core::{
     Rules,
     catalogue::Catalogue,
@@ -62,6 +64,8 @@ struct Standing {
     needed: AtomicUsize,
     /// Keys of clients.
     keys: AtomicU64,
+    /// Peers with which no round trip was completed for a while.
+    lost: ArcSwap<BTreeSet<PeerId>>,
 }
 
 /// Whom to tell what became of a command. Dropped if the peer stops: then nobody knows. It must not block.
@@ -136,6 +140,12 @@ impl Chains {
     /// Another peer goes by this view.
     pub fn learn(&self, view: View) {
         self.views.learn(view);
+    }
+
+    /// Whether the slot's group has lost contact to the peer, as of a moment ago; not if they share no slots.
+    #[must_use]
+    pub fn has_lost(&self, slot: Slot, peer: PeerId) -> bool {
+        self.standing[Self::group_of(slot) as usize].lost.load().contains(&peer)
     }
 
     /// Has the head of the slot, if this peer is it, carry out a command. Returns when it has found a place in a queue.

@@ -81,8 +81,21 @@ impl Reads {
         stored.map(|value| decode_record(&value)).transpose().ok()
     }
 
+    /// Some slots may be read under other conditions from now on, or not at all; then some peers' grants hold for longer. In
+    /// this order: a grant that comes after a cut prolongs what its granter stands by, and says by what it does not stand any
+    /// more. Were it to count before that is known here, everything would be read as of before the cut.
+    pub(super) fn publish(
+        &self,
+        standing: impl Iterator<Item = (Slot, Option<Readable>)>,
+        granted: impl Iterator<Item = (PeerId, Duration)>,
+        granters: &mut Granters,
+    ) {
+        standing.for_each(|(slot, readable)| self.set(slot, readable, granters));
+        granted.for_each(|(peer, until)| granters.granted(peer, until));
+    }
+
     /// The slot may be read under this condition from now on, or not at all.
-    pub(super) fn set(&self, slot: Slot, readable: Option<Readable>, granters: &mut Granters) {
+    fn set(&self, slot: Slot, readable: Option<Readable>, granters: &mut Granters) {
         let Some(door) = self.0.get(slot.0 as usize) else { return };
         let open = readable.map(|readable| {
             let granters = readable.granters.iter().map(|peer| granters.0.entry(*peer).or_default().clone()).collect();
@@ -108,7 +121,7 @@ impl Reads {
 
 impl Granters {
     /// The peer's grants hold until then.
-    pub(super) fn granted(&mut self, peer: PeerId, until: Duration) {
+    fn granted(&mut self, peer: PeerId, until: Duration) {
         self.0.entry(peer).or_default().0.store(nanoseconds(until), Ordering::Release);
     }
 }
@@ -119,7 +132,7 @@ fn nanoseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{iter, sync::Arc, time::Duration};
 
     use bytes::Bytes;
     use dht_core::{
@@ -209,5 +222,25 @@ mod tests {
         assert_eq!(read(499), None, "one of two is no majority");
         granters.granted(a, Duration::from_millis(400));
         assert_eq!(read(399), Some(Some(record)));
+    }
+
+    #[test]
+    fn what_a_grant_takes_away_is_gone_before_what_it_gives_is_there() {
+        let granter = PeerId::new([1; 16]);
+        let (reads, mut granters, engine) = (Reads::new(SlotBits::DEFAULT), Granters::default(), MemoryEngine::new());
+        let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"key") };
+        let read = || reads.read(Duration::from_millis(1), &engine, SLOT, &at);
+        let until = |time: u64| (granter, Duration::from_millis(time));
+        let stands_by = |granters| Some(Readable { needed: 1, granters });
+
+        reads.set_dirty(SLOT, false);
+        reads.publish(iter::once((SLOT, stands_by(vec![granter]))), iter::once(until(2)), &mut granters);
+        assert_eq!(read(), Some(None), "it may be read");
+        let granted = iter::once_with(|| {
+            assert_eq!(read(), None, "the granter does not stand by the slot any more");
+            until(502)
+        });
+        reads.publish(iter::once((SLOT, stands_by(Vec::new()))), granted, &mut granters);
+        assert_eq!(read(), None);
     }
 }

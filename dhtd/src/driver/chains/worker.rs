@@ -74,6 +74,8 @@ pub(super) struct Worker {
     /// What others may read beside this thread.
     reads: Arc<Reads>,
     granters: Granters,
+    /// Whose grants have come since the last batch was put.
+    granted: BTreeSet<PeerId>,
     /// Slots whose entries have changed since the last batch was put.
     changed: BTreeSet<Slot>,
     /// What is done once everything so far is on disk.
@@ -102,7 +104,7 @@ impl Worker {
         jobs: mpsc::WeakSender<Job>,
     ) -> Self {
         let routes = shared.routes.load_full();
-        let (waiters, timers, granters, changed, once_durable) = Default::default();
+        let (waiters, timers, granters, granted, changed, once_durable) = Default::default();
         let (next_token, next_timer, ticks, sync) = (0, 0, 0, None);
         Self {
             group,
@@ -123,6 +125,7 @@ impl Worker {
             sync,
             reads,
             granters,
+            granted,
             changed,
             once_durable,
         }
@@ -168,11 +171,12 @@ impl Worker {
 
     fn take(&mut self, job: Job) {
         match job {
-            Job::Input(Input::Message(from, Message::Grant(grant))) => {
-                self.handle(Input::Message(from, Message::Grant(grant)));
-                self.granters.granted(from, self.state.granted_until(from));
+            Job::Input(input) => {
+                if let Input::Message(from, Message::Grant(_)) = &input {
+                    self.granted.insert(*from);
+                }
+                self.handle(input);
             }
-            Job::Input(input) => self.handle(input),
             Job::Write { slot, epoch, command, done } => {
                 let token = self.token(Waiter::Write(done));
                 self.handle(Input::Write(token, slot, epoch, command));
@@ -253,6 +257,10 @@ impl Worker {
     /// Says how the group fares. Only whoever leaves is asked what depends on it.
     fn publish(&mut self) {
         self.ticks += 1;
+        let lost: BTreeSet<PeerId> = self.state.lost().collect();
+        if **self.standing.lost.load() != lost {
+            self.standing.lost.store(Arc::new(lost));
+        }
         if self.routes.me.leaving {
             self.standing.needed.store(self.state.held(), Ordering::Relaxed);
         }
@@ -340,9 +348,9 @@ impl Worker {
             return;
         }
         clean.into_iter().for_each(|slot| self.reads.set_dirty(slot, false));
-        for slot in standing {
-            self.reads.set(slot, self.state.readable(slot), &mut self.granters);
-        }
+        let standing = standing.into_iter().map(|slot| (slot, self.state.readable(slot)));
+        let granted = std::mem::take(&mut self.granted).into_iter().map(|peer| (peer, self.state.granted_until(peer)));
+        self.reads.publish(standing, granted, &mut self.granters);
         if !self.once_durable.is_empty() {
             let (ticket, then) = (self.shards.durable_ticket(), std::mem::take(&mut self.once_durable));
             tokio::spawn(async move {

@@ -68,6 +68,11 @@ impl State {
         }
     }
 
+    /// Peers with which no round trip was completed for a while, as of the last tick.
+    pub fn lost(&self) -> impl Iterator<Item = PeerId> {
+        self.contacts.iter().filter(|contact| contact.lost).map(|contact| contact.peer)
+    }
+
     /// Whether nothing is to be done about the slot as long as no message about it comes, and neither the ring nor whom
     /// this peer reaches changes. As a rule that is all slots but a few, so that a look at everything costs little.
     fn is_at_rest(&self, replica: &Replica) -> bool {

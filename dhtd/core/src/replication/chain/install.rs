@@ -140,10 +140,12 @@ impl State {
         self.standing.insert(slot);
     }
 
-    /// The view is not in force any more.
+    /// The view is not in force any more. One that the next has overtaken on its way to the disk never was: its peers were
+    /// not counted among those that slots are shared with.
     fn leave(&mut self, slot: Slot) {
         let (me, now) = (self.me, self.now);
-        let Some(view) = self.replicas.get(&slot).map(|replica| replica.view().clone()) else { return };
+        let entered = self.replicas.get(&slot).filter(|replica| !replica.installing);
+        let Some(view) = entered.map(|replica| replica.view().clone()) else { return };
         self.leases.stands(now, slot, None);
         self.standing.insert(slot);
         if view.peers().any(|peer| peer == me.peer) {

@@ -120,6 +120,30 @@ fn who_has_promised_with_a_copy_does_not_leave_before_it_knows_what_came_of_it()
 }
 
 #[test]
+fn a_view_that_is_overtaken_on_its_way_to_the_disk_does_not_end_the_heartbeats() {
+    let other = Slot(1);
+    let mut state = process(member(1, 1), false, Some(StoredLog::default()));
+    let elsewhere = Acceptor::new(View { slot: other, ..view() });
+    state.replicas.insert(other, Replica::new(elsewhere, Some(Log::default())));
+    state.start(Duration::ZERO);
+    let epoch = |number: u32| (0..number).fold(view().epoch, |epoch, _| epoch.next());
+    let install = |state: &mut State, view: View| {
+        let message = Message::Slot(SLOT, Box::new(Body::Install(view)));
+        state.handle(Duration::ZERO, Input::Message(peer(2), message), &NoTable);
+    };
+    install(&mut state, View { epoch: epoch(1), ..view() });
+    install(&mut state, View { epoch: epoch(2), ..view() });
+    state.handle(Duration::ZERO, Input::Synced(u64::MAX), &NoTable);
+    let alone = View { epoch: epoch(3), chain: vec![member(1, 1)], electors: vec![peer(1)], ..view() };
+    install(&mut state, alone);
+    state.handle(Duration::ZERO, Input::Synced(u64::MAX), &NoTable);
+    let outputs = state.handle(Duration::ZERO, Input::Timer(Timer::Heartbeat), &NoTable);
+    let beats =
+        |to: u8| outputs.iter().any(|it| matches!(it, Output::Send(at, Message::Heartbeat(_)) if *at == peer(to)));
+    assert!(beats(2) && beats(3), "they share the other slot: {outputs:?}");
+}
+
+#[test]
 fn a_message_holds_only_so_many_bytes_of_entries() {
     let log = Log::new(Position::default(), Vec::new(), (1..=9).map(entry).collect());
     let sent = |most_bytes| log.from(2, usize::MAX, most_bytes).map(|entries| entries.len());

@@ -1,12 +1,12 @@
 //! Rings of real processes: started, killed, restarted, asked.
 
+mod network;
+mod peer;
+
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{OnceLock, mpsc},
-    thread,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -19,23 +19,18 @@ use dhtd_proto::v1::{Verdict, lookup_request::Target};
 use tempfile::TempDir;
 use tokio::time::interval;
 
-/// One `dhtd` process and its data directory.
-#[derive(Debug)]
-pub struct Peer {
-    /// Where it is reached; the system chose the port when it was first started.
-    pub address: String,
-    dir: PathBuf,
-    child: Option<Child>,
-    args: Vec<String>,
-    /// What it writes to its log.
-    log: Option<mpsc::Receiver<String>>,
-}
+use self::peer::binary;
+pub use self::{network::Network, peer::Peer};
 
 /// Some peers on this machine; all end with it.
 #[derive(Debug)]
 pub struct Ring {
     /// The peers in the order in which they were started.
     pub peers: Vec<Peer>,
+    /// The network that they are in, unless all are on the loopback interface. Gone after them.
+    pub network: Option<Network>,
+    /// What all of them are started with.
+    args: Vec<String>,
     base: TempDir,
 }
 
@@ -55,13 +50,33 @@ impl Ring {
 
     /// As [`Ring::start`], with the peers' data somewhere below `dir`.
     pub async fn start_in(dir: &Path, peers: usize, founding: &[&str], args: &[&str]) -> Self {
+        Self::start_anywhere(dir, None, peers, founding, args).await
+    }
+
+    /// As [`Ring::start`], with a peer on each host of a network.
+    pub async fn start_apart(network: Network, founding: &[&str], args: &[&str]) -> Self {
+        let peers = network.hosts();
+        Self::start_anywhere(&std::env::temp_dir(), Some(network), peers, founding, args).await
+    }
+
+    async fn start_anywhere(
+        dir: &Path,
+        network: Option<Network>,
+        peers: usize,
+        founding: &[&str],
+        args: &[&str],
+    ) -> Self {
         let base = tempfile::tempdir_in(dir).expect("a directory for the peers");
-        let mut ring = Self { peers: Vec::new(), base };
-        let first: Vec<&str> = [&["--bootstrap"], founding, args].concat();
-        let seed = ring.add(&first).address.clone();
-        let joining: Vec<&str> = [&["--join", seed.as_str()], args].concat();
-        let dirs = (1..peers).map(|number| ring.base.path().join(format!("peer-{number}")));
-        ring.peers.extend(dirs.map(|dir| Peer::new(dir, &joining)));
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let mut ring = Self { peers: Vec::new(), network, args, base };
+        let mut founder = ring.make(&[&["--bootstrap"], founding].concat());
+        founder.start();
+        let seed = founder.address.clone();
+        ring.peers.push(founder);
+        for _ in 1..peers {
+            let peer = ring.make(&["--join", &seed]);
+            ring.peers.push(peer);
+        }
         for group in ring.peers[1..].chunks_mut(STARTED_AT_ONCE) {
             group.iter_mut().for_each(Peer::launch);
             group.iter_mut().for_each(Peer::await_service);
@@ -69,6 +84,24 @@ impl Ring {
         ring.ideal(peers).await;
         ring.placed().await;
         ring
+    }
+
+    /// The next peer, where it is to be, with what all are started with.
+    fn make(&self, args: &[&str]) -> Peer {
+        let number = self.peers.len();
+        let args: Vec<&str> = args.iter().copied().chain(self.args.iter().map(String::as_str)).collect();
+        let peer = Peer::new(self.base.path().join(format!("peer-{number}")), &args);
+        match &self.network {
+            Some(network) => peer.on(network, number),
+            None => peer,
+        }
+    }
+
+    /// Starts one more peer, as the others were, which joins through the first of them.
+    pub fn join(&mut self) -> &mut Peer {
+        let seed = self.peers[0].address.clone();
+        let args: Vec<String> = ["--join".to_owned(), seed].into_iter().chain(self.args.clone()).collect();
+        self.add(&args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Starts one more peer.
@@ -130,7 +163,7 @@ impl Ring {
 
     /// A client of the first peer that runs.
     pub fn client(&self) -> Client {
-        let running = self.peers.iter().filter(|peer| peer.child.is_some()).map(|peer| peer.address.as_str());
+        let running = self.peers.iter().filter(|peer| peer.pid().is_some()).map(|peer| peer.address.as_str());
         Client::lazy(running, dhtctl::Options::default()).expect("addresses of this machine")
     }
 
@@ -156,7 +189,7 @@ impl Ring {
     /// Keys held, over all peers that run, and slots that are not synced.
     async fn held(&self) -> (u64, u32) {
         let (mut keys, mut syncing) = (0, 0);
-        for peer in self.peers.iter().filter(|peer| peer.child.is_some()) {
+        for peer in self.peers.iter().filter(|peer| peer.pid().is_some()) {
             let Ok(client) = Client::connect([&peer.address]).await else { return (0, u32::MAX) };
             let Ok(status) = client.status().await else { return (0, u32::MAX) };
             keys += status.keys;
@@ -167,137 +200,9 @@ impl Ring {
 
     async fn is_ideal(&self, peers: usize) -> bool {
         let Ok(report) = self.client().verify().await else { return false };
-        let nodes: u32 = self.peers.iter().filter(|peer| peer.child.is_some()).map(Peer::nodes).sum();
+        let nodes: u32 = self.peers.iter().filter(|peer| peer.pid().is_some()).map(Peer::nodes).sum();
         let everyone = (report.peers as usize, report.nodes) == (peers, nodes);
         report.verdict() == Verdict::Holds && report.ideal && everyone
-    }
-}
-
-impl Peer {
-    fn new(dir: PathBuf, args: &[&str]) -> Self {
-        let args = args.iter().map(ToString::to_string).collect();
-        Self { address: "127.0.0.1:0".to_owned(), dir, child: None, args, log: None }
-    }
-
-    /// v, as its arguments have it.
-    fn nodes(&self) -> u32 {
-        let given = self.args.iter().skip_while(|arg| *arg != "--nodes").nth(1);
-        given.map_or(16, |nodes| nodes.parse().expect("--nodes takes a number"))
-    }
-
-    /// Starts the process, with what is in its data directory if it ran before.
-    ///
-    /// # Panics
-    /// If it does not serve: its log is in the message.
-    pub fn start(&mut self) {
-        self.launch();
-        self.await_service();
-    }
-
-    fn launch(&mut self) {
-        let mut child = Command::new(binary("dhtd"))
-            .args(["run", "--stop-with-stdin", "--listen", &self.address, "--data-dir"])
-            .arg(&self.dir)
-            .args(&self.args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("dhtd was built");
-        let log = child.stderr.take().expect("it is piped");
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        self.child = Some(child);
-        self.log = Some(lines);
-    }
-
-    fn await_service(&mut self) {
-        let lines = self.log.as_ref().expect("it was launched");
-        let mut said = Vec::new();
-        self.address = loop {
-            match lines.recv_timeout(LIMIT) {
-                Ok(line) => match line.split_once("serving address=") {
-                    Some((_, address)) => break address.trim().to_owned(),
-                    None => said.push(line),
-                },
-                Err(_) => panic!("a peer does not serve:\n{}", said.join("\n")),
-            }
-        };
-        // What made it a member the first time is on disk now.
-        self.args.retain(|arg| arg != "--bootstrap");
-    }
-
-    /// Starts the process although it will refuse to run, and returns what it says about that.
-    ///
-    /// # Panics
-    /// If it ends well.
-    pub fn refuse_to_start(&mut self) -> String {
-        self.launch();
-        // Left open, since it is to end by itself, which may take it a moment.
-        let _stdin = self.child.as_mut().and_then(|child| child.stdin.take());
-        assert!(!self.wait(), "it ended well");
-        self.log.iter().flat_map(mpsc::Receiver::iter).collect::<Vec<_>>().join("\n")
-    }
-
-    /// What it has written to its log since it began to serve, or since this was last asked.
-    pub fn said(&self) -> Vec<String> {
-        self.log.iter().flat_map(mpsc::Receiver::try_iter).collect()
-    }
-
-    /// Ends the process without a chance to do anything (`kill -9`).
-    pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("it runs");
-        child.kill().expect("it is ours");
-        child.wait().expect("it is ours");
-    }
-
-    /// Stops the process where it is (`kill -STOP`): it is there, but does nothing.
-    pub fn pause(&mut self) {
-        self.signal("-STOP");
-    }
-
-    /// Lets a paused process go on.
-    pub fn unpause(&mut self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&mut self, signal: &str) {
-        let id = self.child.as_ref().expect("it runs").id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().is_ok_and(|status| status.success()));
-    }
-
-    /// Waits until the process ends by itself; returns whether it was content.
-    pub fn wait(&mut self) -> bool {
-        let mut child = self.child.take().expect("it runs");
-        child.wait().expect("it is ours").success()
-    }
-
-    /// A client of this peer.
-    pub fn client(&self) -> Client {
-        Client::lazy([&self.address], dhtctl::Options::default()).expect("an address of this machine")
-    }
-
-    /// The process's id; none while it does not run.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
-    /// Its data directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            drop(child.kill());
-            drop(child.wait());
-        }
     }
 }
 
@@ -325,27 +230,6 @@ pub fn dhtctl(peer: &str, args: &[&str]) -> Vec<u8> {
     let output = Command::new(binary("dhtctl")).args(["--peer", peer]).args(args).output().expect("dhtctl was built");
     assert!(output.status.success(), "dhtctl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-/// A binary of the workspace, built if need be: cargo builds only libraries for the programs of another package.
-fn binary(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let program = std::env::current_exe().expect("it runs");
-        let beside = program.parent().expect("target/PROFILE/PROGRAM or target/PROFILE/deps/TEST");
-        let folder =
-            if beside.ends_with("deps") { beside.parent().expect("target/PROFILE") } else { beside }.to_owned();
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build
-            .args(["build", "--quiet", "--locked", "--workspace", "--bin", "dhtd", "--bin", "dhtctl"])
-            .env("CARGO_TARGET_DIR", folder.parent().expect("target"));
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().is_ok_and(|status| status.success()), "the binaries can't be built");
-        folder
-    });
-    folder.join(name)
 }
 
 /// A peer that starts has half a second of work to do, in a debug build. Side by side that goes quicker, but if many did
