@@ -86,10 +86,11 @@ pub(super) enum DataTimer {
 }
 
 /// Who waits for an fsync.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum AfterSync {
     Write(u64),
     Confirm { to: usize, call: u64 },
+    Send(usize, eventual::Message),
 }
 
 /// Records that were sent and are not confirmed yet.

@@ -75,10 +75,15 @@ impl Control {
         let Some(shards) = self.shared.shards.get().cloned() else { return };
         match output {
             eventual::Output::Send(to, message) => {
-                if let Some(peer) = self.shared.routes.load().peer(to).cloned() {
+                let Some(peer) = self.shared.routes.load().peer(to).cloned() else { return };
+                let shared = self.shared.clone();
+                tokio::spawn(async move {
+                    // Others let go of their copies by what they hear is held here: after a loss of power, too. A store that
+                    // has failed takes nothing in any more, but what it has is asked for.
+                    drop(shards.ticket().await);
                     let address = peer.address.clone();
-                    self.shared.exchange.send(&address, Some(peer), PeerBody::Replication(message));
-                }
+                    shared.exchange.send(&address, Some(peer), PeerBody::Replication(message));
+                });
             }
             eventual::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Replication(timer)),
             eventual::Output::Synced(slot, synced) => shards.table().set_synced(slot, synced),

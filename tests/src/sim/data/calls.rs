@@ -90,6 +90,7 @@ impl World {
                 self.durable(host, write, host);
             }
             AfterSync::Confirm { to, call } => self.send_data(host, to, DataPacket::Confirmed { call }),
+            AfterSync::Send(to, message) => self.send_data(host, to, DataPacket::Replication(message)),
         }
     }
 

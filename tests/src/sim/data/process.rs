@@ -81,7 +81,7 @@ impl World {
                 Output::Send(to, message) => {
                     if process.routes.peer(to).is_some() {
                         let to = self.host_of(to);
-                        self.send_data(host, to, DataPacket::Replication(message));
+                        self.sync_then(host, AfterSync::Send(to, message));
                     }
                 }
                 Output::SetTimer(after, timer) => {
