@@ -106,7 +106,7 @@ fn a_list_has_to_be_adopted_as_a_whole() {
 
 #[test]
 fn a_predecessor_may_only_give_way_to_a_closer_one() {
-    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 29, "wrong owner");
+    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 4, "wrong owner");
 }
 
 #[test]

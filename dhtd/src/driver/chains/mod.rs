@@ -3,6 +3,7 @@
 //! A group is handed batches of inputs; what they change becomes one engine batch and one fsync, which other groups share.
 //! Replies and messages go out at once: what has to wait for the disk waits in the state machine.
 
+mod job;
 mod layout;
 mod log;
 mod reads;
@@ -35,12 +36,7 @@ use tokio::{
 };
 
 pub use self::table::TablePart;
-use self::{
-    reads::Reads,
-    store::Store,
-    views::Views,
-    worker::{Job, Worker},
-};
+use self::{job::Job, reads::Reads, store::Store, views::Views, worker::Worker};
 use super::{Handle, Shared, shards::Shards};
 use crate::{
     clock,

@@ -8,14 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use dht_core::{
-    catalogue::Catalogue,
     overlay::Routes,
     record::{KeyspaceId, RecordKey},
-    replication::chain::{
-        Change, Command, Input, KeyReport, Message, Output, Refusal, Reply, Report, State, Timer, Token,
-    },
+    replication::chain::{Change, Input, Message, Output, Refusal, Reply, State, Timer, Token},
     ring::{PeerId, Slot},
-    view::{Claim, Epoch, View},
+    view::{Epoch, View},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Chains, ReadDone, Standing, TablePart, WriteDone,
+    Chains, Standing, TablePart,
+    job::{Job, Waiter},
     log::log_change,
     reads::{Granters, Reads},
     store::Store,
@@ -36,19 +34,6 @@ use crate::{
     storage::EngineError,
     wire::PeerBody,
 };
-
-/// What a group is asked to do.
-pub(super) enum Job {
-    Input(Input),
-    Write { slot: Slot, epoch: Epoch, command: Command, done: WriteDone },
-    Read { slot: Slot, at: RecordKey, done: ReadDone },
-    Scan { slot: Slot, keyspace: KeyspaceId, reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>> },
-    Sweep { slot: Slot, catalogue: Arc<Catalogue>, reply: oneshot::Sender<bool> },
-    Survey { claim: Option<Claim>, reply: oneshot::Sender<Vec<Report>> },
-    Recover { views: Vec<(View, bool)>, reply: oneshot::Sender<()> },
-    Report { slot: Slot, at: RecordKey, reply: oneshot::Sender<Option<(Report, KeyReport)>> },
-    Stop,
-}
 
 pub(super) struct Worker {
     group: u32,
@@ -80,13 +65,6 @@ pub(super) struct Worker {
     changed: BTreeSet<Slot>,
     /// What is done once everything so far is on disk.
     once_durable: Vec<Box<dyn FnOnce() + Send>>,
-}
-
-/// A client.
-enum Waiter {
-    Write(WriteDone),
-    Read(ReadDone),
-    Scan(oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>>),
 }
 
 impl Worker {
