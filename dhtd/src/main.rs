@@ -1,11 +1,12 @@
 //! `dhtd`: arguments, configuration, server, exit code.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, num::NonZero, process::ExitCode};
 
 use clap::Parser;
 use dhtd::{
     config::{Args, Command, Config, LogFormat, RunArgs},
     dev,
+    driver::chains::Chains,
     server::{Server, ServerError},
 };
 use tokio::{
@@ -19,7 +20,9 @@ fn main() -> ExitCode {
     if let Err(message) = start_logging(&args) {
         return fail(&message, EX_USAGE);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = Chains::threads(std::thread::available_parallelism().map_or(1, NonZero::get));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}"), EX_OSERR),
     };

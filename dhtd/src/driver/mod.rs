@@ -2,7 +2,7 @@
 //!
 //! - [`control`]: the overlay and replication, on one task.
 //! - [`shards`]: the data of eventual mode, on a thread for each shard.
-//! - [`chains`]: chain mode, on a thread for each group of slots.
+//! - [`chains`]: chain mode, on a task for each group of slots.
 //!
 //! [`Shared`] is what they and the data path have in common. Control and data are apart: the control loop publishes an
 //! immutable picture of the ring, and the data path reads it without waiting for anybody.

@@ -236,6 +236,11 @@ impl Shards {
         self.syncer.durable_ticket()
     }
 
+    /// Calls `done` once everything that is visible now is on disk, whatever the fsync policy says. It must not block.
+    pub fn when_durable(&self, done: impl FnOnce(Result<(), EngineError>) + Send + 'static) {
+        self.syncer.then(done);
+    }
+
     /// Resolves once everything that is visible now is on disk, whatever the fsync policy says.
     ///
     /// # Errors

@@ -69,7 +69,6 @@ impl fmt::Display for FsyncPolicy {
 }
 
 /// Owns the thread that syncs an engine. Dropping it syncs once more, resolves what is waiting, and joins the thread.
-#[derive(Debug)]
 pub struct Syncer {
     shared: Arc<Shared>,
     policy: FsyncPolicy,
@@ -88,7 +87,7 @@ enum State {
     Waiting(oneshot::Receiver<Result<(), EngineError>>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -96,9 +95,12 @@ struct Shared {
     tickets: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+/// Whom to tell.
+type Done = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
+
+#[derive(Default)]
 struct Queue {
-    waiting: Vec<oneshot::Sender<Result<(), EngineError>>>,
+    waiting: Vec<Done>,
     /// A ticket was resolved at once and its sync is still owed.
     owed: bool,
     /// The last sync failed. The engine is read-only from then on, so it never turns back.
@@ -144,16 +146,24 @@ impl Syncer {
     /// # Errors
     /// (On awaiting.) What [`Engine::sync`] said, for every ticket of the group.
     pub fn durable_ticket(&self) -> Ticket {
-        self.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
+        // The waiting side may have gone.
+        self.then(move |result| _ = sender.send(result));
+        Ticket(State::Waiting(receiver))
+    }
+
+    /// As [`Syncer::durable_ticket`], for who need not wait: calls `done` from the thread that syncs, which it must not block, or
+    /// at once if that has ended.
+    pub fn then(&self, done: impl FnOnce(Result<(), EngineError>) + Send + 'static) {
+        self.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let mut queue = self.shared.lock();
         if queue.ended {
-            return Ticket(State::Resolved(Err(ended())));
+            drop(queue);
+            return done(Err(ended()));
         }
-        queue.waiting.push(sender);
+        queue.waiting.push(Box::new(done));
         drop(queue);
         self.shared.wake.notify_one();
-        Ticket(State::Waiting(receiver))
     }
 
     /// Syncs done or tried since the start, for metrics.
@@ -268,10 +278,7 @@ impl Worker {
                 queue.failed = Some(error.clone());
             }
         }
-        for ticket in group {
-            // The waiting side may have gone.
-            let _ = ticket.send(result.clone());
-        }
+        group.into_iter().for_each(|done| done(result.clone()));
     }
 }
 
@@ -280,7 +287,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let mut queue = self.shared.lock();
         queue.ended = true;
-        queue.waiting.clear();
+        let left = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        left.into_iter().for_each(|done| done(Err(ended())));
     }
 }
 

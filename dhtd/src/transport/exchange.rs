@@ -14,7 +14,7 @@ use dhtd_proto::{PROTOCOL_VERSION, v1};
 use prost::Message as _;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -25,6 +25,15 @@ use crate::{
     clock::unix_millis,
     wire::{self, PeerBody},
 };
+
+/// When a message has to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// At once.
+    Now,
+    /// With the next one that does, or after a few milliseconds.
+    Soon,
+}
 
 /// Messages could not be delivered.
 #[derive(Debug)]
@@ -69,6 +78,7 @@ pub struct Exchange {
 struct Letter {
     receiver: Option<Peer>,
     body: PeerBody,
+    urgency: Urgency,
 }
 
 /// The task of one address.
@@ -103,10 +113,10 @@ impl Exchange {
     }
 
     /// Sends to an address; `receiver` is who should be there, if known. Must be called within a tokio runtime.
-    pub fn send(&self, address: &Arc<str>, receiver: Option<Peer>, body: PeerBody) {
+    pub fn send(&self, address: &Arc<str>, receiver: Option<Peer>, body: PeerBody, urgency: Urgency) {
         let outbox = self.outboxes.get_or_open(address, || self.open(address.clone()));
         // A full outbox means that the other end is not taking anything: the message counts as lost.
-        drop(outbox.try_send(Letter { receiver, body }));
+        drop(outbox.try_send(Letter { receiver, body, urgency }));
     }
 
     fn open(&self, address: Arc<str>) -> mpsc::Sender<Letter> {
@@ -131,6 +141,7 @@ impl Postman {
                     if count == 0 {
                         return;
                     }
+                    self.wait_for_company(&mut letters).await;
                     peer = letters.iter().rev().find_map(|letter| letter.receiver.as_ref().map(|peer| peer.id));
                     self.deliver_all(&mut stream, &mut letters).await.err()
                 }
@@ -139,6 +150,19 @@ impl Postman {
                 stream = None;
                 drop(self.trouble.send(Trouble { address: self.address.clone(), peer, status }).await);
                 sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Until something has to leave at once, or has waited for long enough.
+    async fn wait_for_company(&mut self, letters: &mut Vec<Letter>) {
+        let until = Instant::now() + COMPANY;
+        let mut looked_at = 0;
+        while letters.len() < BATCH && letters[looked_at..].iter().all(|letter| letter.urgency == Urgency::Soon) {
+            looked_at = letters.len();
+            let room = BATCH - looked_at;
+            if !matches!(timeout_at(until, self.letters.recv_many(letters, room)).await, Ok(count) if count > 0) {
+                return;
             }
         }
     }
@@ -225,6 +249,10 @@ const OUTBOX: usize = 4096;
 
 /// Messages in one request at most.
 const BATCH: usize = 256;
+
+/// For how long a message may wait for one that has to leave at once. A guess: a busy peer sends several meanwhile, and what
+/// waits (commit frontiers) is asked for by whoever needs it sooner.
+const COMPANY: Duration = Duration::from_millis(5);
 
 /// No message is added to a request of so many bytes: well below gRPC's customary 4 MiB, unless the last one is larger.
 const REQUEST_BYTES: usize = 512 << 10;

@@ -12,4 +12,4 @@ mod exchange;
 
 pub use calls::{CallError, Calls, Lane};
 pub use channels::Channels;
-pub use exchange::{Exchange, Trouble};
+pub use exchange::{Exchange, Trouble, Urgency};

@@ -163,7 +163,7 @@ impl World {
     fn carry_out_chains(&mut self, host: usize, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Send(to, message) => {
+                Output::Send(to, message) | Output::SendSoon(to, message) => {
                     let to = self.host_of(to);
                     let claim = self.hosts[host].chains.as_ref().map(|it| it.claim.clone()).unwrap_or_default();
                     self.send(host, to, &Packet::Chains(host, Box::new(ChainPacket::Message(message, claim))));

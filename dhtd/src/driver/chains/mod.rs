@@ -1,4 +1,8 @@
-//! Chain mode: the slots' state machines, in a few groups, each with a thread of its own and leases of its own.
+//! Chain mode: the slots' state machines, in a few groups, each with a task of its own and leases of its own.
+//!
+//! A task and not a thread: what comes from a connection, what is decided and what goes out to another connection then
+//! mostly happens on one thread, one after the other, and waking threads was most of what a write cost. What it asks of the
+//! engine blocks that thread, so that there must be more of these than groups ([`Chains::threads`]).
 //!
 //! A group is handed batches of inputs; what they change becomes one engine batch and one fsync, which other groups share.
 //! Replies and messages go out at once: what has to wait for the disk waits in the state machine.
@@ -18,7 +22,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    thread,
 };
 
 use arc_swap::ArcSwap;
@@ -30,10 +33,7 @@ use dht_core::{
     ring::{PeerId, Slot, SlotBits},
     view::{Claim, Epoch, Member, View},
 };
-use tokio::{
-    runtime,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 
 pub use self::table::TablePart;
 use self::{job::Job, reads::Reads, store::Store, views::Views, worker::Worker};
@@ -74,6 +74,12 @@ impl Chains {
     /// In how many groups the slots are, at every peer of a ring: peers keep leases for each of them. Like the threads of
     /// eventual mode, they keep a pair of cores busy. A guess.
     pub const GROUPS: u32 = 2;
+
+    /// How many threads the runtime should have on so many cores: one stays free if all groups wait for the engine.
+    #[must_use]
+    pub fn threads(cores: usize) -> usize {
+        cores.max(Self::GROUPS as usize + 1)
+    }
 
     /// Which group a slot is in.
     #[must_use]
@@ -117,11 +123,7 @@ impl Chains {
             let jobs_of = jobs.downgrade();
             let reads = reads.clone();
             let worker = Worker::new(group, state, store, shared, control, shards, views, reads, told, jobs_of);
-            let runtime = runtime::Handle::current();
-            thread::Builder::new()
-                .name(format!("chains-{group}"))
-                .spawn(move || runtime.block_on(worker.run(queue)))
-                .map_err(|error| EngineError::from_io("start a thread", error))?;
+            tokio::spawn(worker.run(queue));
             groups.push(jobs);
         }
         Ok(Self { groups, views, reads, engine, standing })
@@ -254,7 +256,7 @@ impl Chains {
         self.standing.iter().map(|it| it.keys.load(Ordering::Relaxed)).sum()
     }
 
-    /// Ends all threads; whoever waits is told that nothing is known.
+    /// Ends all groups; whoever waits is told that nothing is known.
     pub async fn stop(&self) {
         for jobs in &self.groups {
             drop(jobs.send(Job::Stop).await);
@@ -262,7 +264,7 @@ impl Chains {
         }
     }
 
-    /// What is handed over to a thread that has ended is dropped, and with it whoever waits.
+    /// What is handed over to a group that has ended is dropped, and with it whoever waits.
     async fn hand_over(&self, slot: Slot, job: Job) {
         drop(self.groups[Self::group_of(slot) as usize].send(job).await);
     }

@@ -1,4 +1,4 @@
-//! Reads of clean keys in the threads of those who ask, beside the groups' threads: they wait for no queue.
+//! Reads of clean keys in the tasks of those who ask, beside the groups' tasks: they wait for no queue.
 //!
 //! A group publishes, slot by slot, under which condition its keys may be read. Whoever reads samples the time, looks
 //! whether the slot is served by this peer, has no pending entry, and whether enough electors' grants reach beyond that

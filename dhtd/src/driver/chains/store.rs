@@ -33,7 +33,7 @@ use crate::{
     wire::{Malformed, chain as wire},
 };
 
-/// The data of some slots, for one thread that writes them.
+/// The data of some slots, for one task that writes them.
 pub(super) struct Store {
     engine: Arc<dyn Engine>,
     /// Nothing is taken into a table for a keyspace that was dropped.

@@ -15,7 +15,7 @@ use dht_core::{
     view::{Epoch, View},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::sleep,
 };
 
@@ -31,9 +31,18 @@ use super::{
 use crate::{
     clock,
     driver::{Handle, Shared, shards::Shards, transfer},
-    storage::EngineError,
+    transport::Urgency,
     wire::PeerBody,
 };
+
+/// What is on disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Synced {
+    /// The last number of [`Output::Sync`].
+    upto: u64,
+    /// The disk has failed.
+    fails: bool,
+}
 
 pub(super) struct Worker {
     group: u32,
@@ -56,7 +65,9 @@ pub(super) struct Worker {
     next_timer: u64,
     /// What has to be synced once the batch is put.
     sync: Option<u64>,
-    /// What others may read beside this thread.
+    /// What has been, as the thread that syncs says.
+    synced: watch::Sender<Synced>,
+    /// What others may read beside this task.
     reads: Arc<Reads>,
     granters: Granters,
     /// Whose grants have come since the last batch was put.
@@ -101,6 +112,7 @@ impl Worker {
             timers,
             next_timer,
             sync,
+            synced: watch::Sender::default(),
             reads,
             granters,
             granted,
@@ -115,12 +127,15 @@ impl Worker {
         let outputs = self.state.start(clock::now());
         self.carry_out(outputs);
         let mut waiting = Vec::with_capacity(GROUP);
+        let (mut synced, mut on_disk) = (self.synced.subscribe(), Synced::default());
         while self.store.failure().is_none() {
             let next = self.timers.first_key_value().map_or(IDLE, |((at, _), _)| at.saturating_sub(clock::now()));
             tokio::select! {
                 _ = queue.recv_many(&mut waiting, GROUP) => {}
+                _ = synced.changed() => {}
                 () = sleep(next) => {}
             }
+            self.look_at_disk(&mut synced, &mut on_disk);
             self.look_at_routes();
             for job in waiting.drain(..) {
                 if matches!(job, Job::Stop) {
@@ -138,7 +153,7 @@ impl Worker {
         }
     }
 
-    /// What this thread does not look after any more, nobody reads beside it.
+    /// What this task does not look after any more, nobody reads beside it.
     fn close(&self) {
         self.shared.routes.load().ring.into_iter().flat_map(|ring| ring.slot_bits.iter()).for_each(|slot| {
             if Chains::group_of(slot) == self.group {
@@ -212,6 +227,18 @@ impl Worker {
         self.carry_out(outputs);
     }
 
+    /// Only the newest counts.
+    fn look_at_disk(&mut self, synced: &mut watch::Receiver<Synced>, before: &mut Synced) {
+        let newest = *synced.borrow_and_update();
+        if newest.upto > before.upto {
+            self.handle(Input::Synced(newest.upto));
+        }
+        if newest.fails && !before.fails {
+            self.handle(Input::Disk(false));
+        }
+        *before = newest;
+    }
+
     /// The picture of the ring is looked at, not sent: only the newest counts.
     fn look_at_routes(&mut self) {
         let newest = self.shared.routes.load();
@@ -255,10 +282,11 @@ impl Worker {
             }
             log_change(&output);
             match output {
-                Output::Send(to, message) => self.send(to, message),
+                Output::Send(to, message) => self.send(to, message, Urgency::Now),
+                Output::SendSoon(to, message) => self.send(to, message, Urgency::Soon),
                 Output::SetTimer(after, timer) => {
                     self.next_timer += 1;
-                    self.timers.insert((clock::now() + after, self.next_timer), timer);
+                    self.timers.insert((due(clock::now() + after, after, timer), self.next_timer), timer);
                 }
                 Output::Store(slot, change) => {
                     if let Change::Install { acceptor, .. } = &*change {
@@ -293,7 +321,7 @@ impl Worker {
         }
     }
 
-    fn send(&self, to: PeerId, message: Message) {
+    fn send(&self, to: PeerId, message: Message, urgency: Urgency) {
         let Some(peer) = self.routes.peer(to).cloned() else { return };
         // Leases do not wait behind entries.
         let exchange = match &message {
@@ -301,7 +329,7 @@ impl Worker {
             Message::Slot(..) => &self.shared.replicate,
         };
         let address = peer.address.clone();
-        exchange.send(&address, Some(peer), PeerBody::Chain(self.group, message));
+        exchange.send(&address, Some(peer), PeerBody::Chain(self.group, message), urgency);
     }
 
     fn reply(&mut self, token: Token, reply: Reply) {
@@ -330,21 +358,20 @@ impl Worker {
         let granted = std::mem::take(&mut self.granted).into_iter().map(|peer| (peer, self.state.granted_until(peer)));
         self.reads.publish(standing, granted, &mut self.granters);
         if !self.once_durable.is_empty() {
-            let (ticket, then) = (self.shards.durable_ticket(), std::mem::take(&mut self.once_durable));
-            tokio::spawn(async move {
-                if ticket.await.is_ok() {
+            let then = std::mem::take(&mut self.once_durable);
+            self.shards.when_durable(|synced| {
+                if synced.is_ok() {
                     then.into_iter().for_each(|then| then());
                 }
             });
         }
         let Some(number) = self.sync.take() else { return };
-        let (ticket, jobs) = (self.shards.durable_ticket(), self.jobs.clone());
-        tokio::spawn(async move {
-            let synced: Result<(), EngineError> = ticket.await;
-            let input = if synced.is_ok() { Input::Synced(number) } else { Input::Disk(false) };
-            if let Some(jobs) = jobs.upgrade() {
-                drop(jobs.send(Job::Input(input)).await);
-            }
+        let synced = self.synced.clone();
+        self.shards.when_durable(move |result| {
+            synced.send_modify(|it| {
+                it.fails |= result.is_err();
+                it.upto = it.upto.max(if result.is_ok() { number } else { 0 });
+            });
         });
     }
 
@@ -366,6 +393,17 @@ impl Worker {
                 drop(jobs.send(Job::Input(Input::Located(slot, home.group))).await);
             }
         });
+    }
+}
+
+/// When a timer fires. What recurs does so at the same instants in all groups, so that their heartbeats share a message.
+fn due(at: Duration, after: Duration, timer: Timer) -> Duration {
+    match timer {
+        Timer::Heartbeat | Timer::Tick if !after.is_zero() => {
+            let rounds = at.as_nanos().div_ceil(after.as_nanos());
+            u32::try_from(rounds).map_or(at, |rounds| after * rounds)
+        }
+        _ => at,
     }
 }
 

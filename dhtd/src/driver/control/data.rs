@@ -11,6 +11,7 @@ use dht_core::{
 use super::{Command, Control, Timer, Waiter};
 use crate::{
     driver::{chains::Chains, shards::Shards, transfer},
+    transport::Urgency,
     wire::PeerBody,
 };
 
@@ -82,7 +83,7 @@ impl Control {
                     // has failed takes nothing in any more, but what it has is asked for.
                     drop(shards.ticket().await);
                     let address = peer.address.clone();
-                    shared.exchange.send(&address, Some(peer), PeerBody::Replication(message));
+                    shared.exchange.send(&address, Some(peer), PeerBody::Replication(message), Urgency::Now);
                 });
             }
             eventual::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Replication(timer)),

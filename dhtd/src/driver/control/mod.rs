@@ -28,7 +28,11 @@ pub use command::{Command, DepartError, Handle, Inspection, JoinError, OpenShard
 
 use self::depart::Departing;
 use super::{Membership, Shared};
-use crate::{storage::DataDir, transport::Trouble, wire::PeerBody};
+use crate::{
+    storage::DataDir,
+    transport::{Trouble, Urgency},
+    wire::PeerBody,
+};
 
 /// The control loop's state.
 pub struct Control {
@@ -164,7 +168,7 @@ impl Control {
                         Destination::Peer(peer) => (peer.address.clone(), Some(peer)),
                         Destination::Address(address) => (address, None),
                     };
-                    self.shared.exchange.send(&address, receiver, PeerBody::Overlay(message));
+                    self.shared.exchange.send(&address, receiver, PeerBody::Overlay(message), Urgency::Now);
                 }
                 overlay::Output::SetTimer(after, timer) => self.set_timer(after, Timer::Overlay(timer)),
                 overlay::Output::Event(event) => self.happened(event),

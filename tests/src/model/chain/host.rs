@@ -232,7 +232,7 @@ impl Host {
     /// Whether commits are to be sent.
     fn carry_out(&mut self, output: Output, effects: &mut Effects) -> bool {
         match output {
-            Output::Send(to, message) => {
+            Output::Send(to, message) | Output::SendSoon(to, message) => {
                 effects.sent.extend(place_of(to).map(|to| (to, Cargo::Message(message))));
             }
             Output::SetTimer(_, Timer::Commits) => return true,

@@ -300,7 +300,7 @@ impl State {
             (!replica.acceptor.sealed && !replica.installing).then_some(replica.view().epoch)
         };
         let grant = self.leases.asked(now, from, heartbeat, disk_ok, standing);
-        self.outputs.push(Output::Send(from, Message::Grant(grant)));
+        self.outputs.push(Output::SendSoon(from, Message::Grant(grant)));
         let uncovered: Vec<(Slot, Epoch)> = self.leases.uncovered(from).collect();
         for (slot, epoch) in uncovered {
             self.is_current(from, slot, epoch);

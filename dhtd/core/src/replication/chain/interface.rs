@@ -122,6 +122,8 @@ pub enum Input {
 pub enum Output {
     /// Send a message; it may get lost.
     Send(PeerId, Message),
+    /// The same, but nobody waits for it: it may wait a little for others to the same peer, and leave with them.
+    SendSoon(PeerId, Message),
     /// Give [`Input::Timer`] back after this time.
     SetTimer(Duration, Timer),
     /// Write this to the disk, in order and each change as a whole. It need not be there after a crash before it was

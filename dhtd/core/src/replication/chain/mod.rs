@@ -296,7 +296,7 @@ impl State {
             Timer::Heartbeat => {
                 self.outputs.push(Output::SetTimer(self.config.lease.heartbeat_every, Timer::Heartbeat));
                 for (peer, heartbeat) in self.leases.heartbeats(self.now) {
-                    self.outputs.push(Output::Send(peer, Message::Heartbeat(heartbeat)));
+                    self.outputs.push(Output::SendSoon(peer, Message::Heartbeat(heartbeat)));
                 }
                 self.leases.forget_expired(self.now);
             }
@@ -361,6 +361,11 @@ impl State {
         } else {
             self.outputs.push(Output::Send(peer, Message::Slot(slot, Box::new(body))));
         }
+    }
+
+    /// Tells what nobody waits for.
+    fn tell_soon(&mut self, peer: PeerId, slot: Slot, body: Body) {
+        self.outputs.push(Output::SendSoon(peer, Message::Slot(slot, Box::new(body))));
     }
 
     fn reply(&mut self, token: Token, reply: Reply) {

@@ -93,9 +93,11 @@ impl State {
             (false, false) => flow.acked,
         };
         if seq > flow.ack_sent || again {
+            let news = seq > flow.ack_sent;
             flow.ack_sent = flow.ack_sent.max(seq);
             let committed = if is_tail { flow.committed } else { flow.committed.min(flow.confirmed) };
-            self.tell(to, slot, Body::Ack { epoch, seq, committed });
+            let ack = Body::Ack { epoch, seq, committed };
+            if news { self.tell(to, slot, ack) } else { self.tell_soon(to, slot, ack) }
         }
     }
 
@@ -145,7 +147,7 @@ impl State {
         }
         let (epoch, committed) = (replica.view().epoch, replica.flow.committed);
         if let Some(to) = replica.view().downstream(me.peer) {
-            self.tell(to, slot, Body::Append { epoch, entries: Vec::new(), committed });
+            self.tell_soon(to, slot, Body::Append { epoch, entries: Vec::new(), committed });
         }
     }
 

@@ -139,7 +139,7 @@ fn a_view_that_is_overtaken_on_its_way_to_the_disk_does_not_end_the_heartbeats()
     state.handle(Duration::ZERO, Input::Synced(u64::MAX), &NoTable);
     let outputs = state.handle(Duration::ZERO, Input::Timer(Timer::Heartbeat), &NoTable);
     let beats =
-        |to: u8| outputs.iter().any(|it| matches!(it, Output::Send(at, Message::Heartbeat(_)) if *at == peer(to)));
+        |to: u8| outputs.iter().any(|it| matches!(it, Output::SendSoon(at, Message::Heartbeat(_)) if *at == peer(to)));
     assert!(beats(2) && beats(3), "they share the other slot: {outputs:?}");
 }
 
