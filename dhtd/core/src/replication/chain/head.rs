@@ -148,7 +148,7 @@ impl State {
     /// Committed entries leave the log for the table.
     pub(super) fn apply(&mut self, slot: Slot, upto: u64) {
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
-        let kept = replica.kept(self.config.kept_entries);
+        let kept = replica.kept(&self.config);
         let window = self.config.window;
         let Some(log) = &mut replica.log else { return };
         let entries = log.apply(upto, kept, window);

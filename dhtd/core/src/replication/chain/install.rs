@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Body, Change, State, Step, entry::Entry, replica::Replica};
+use super::{Body, Change, State, Step, entry::Entry, log::Kept, replica::Replica};
 use crate::{
     replication::recovery::REVISION_JUMP,
     ring::{PeerId, Slot},
@@ -66,7 +66,7 @@ impl State {
                 log.append(Entry::of_recovery(view.frontier), false);
             }
             log.cut(frontier);
-            entries = log.apply(frontier, 0, self.config.window);
+            entries = log.apply(frontier, Kept::NONE, self.config.window);
             // Whoever was made level covers the frontier. What does not is no copy of this history.
             replica.log = Some(log).filter(|log| log.last().seq == frontier);
         }

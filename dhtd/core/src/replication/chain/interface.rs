@@ -52,6 +52,8 @@ pub struct Config {
     pub batch_bytes: usize,
     /// Entries kept for those who copy a slot. Default 4,096.
     pub kept_entries: usize,
+    /// Bytes that these may take: whoever lacks more begins again with a new snapshot. Default 16 MiB.
+    pub kept_bytes: usize,
     /// D: outcomes are remembered for so many entries. Default 10,000.
     pub window: u64,
     /// Entries that a copy may lack when it is taken into the chain. Default 64.
@@ -78,6 +80,7 @@ impl Default for Config {
             batch: 256,
             batch_bytes: 1 << 20,
             kept_entries: 4096,
+            kept_bytes: 16 << 20,
             window: 10_000,
             nearly_level: 64,
         }

@@ -23,6 +23,20 @@ pub struct Recorded {
     pub outcome: Outcome,
 }
 
+/// How much of what is applied is remembered for those who copy the slot, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Entries.
+    pub entries: usize,
+    /// Bytes that they take.
+    pub bytes: usize,
+}
+
+impl Kept {
+    /// Nobody copies it.
+    pub const NONE: Self = Self { entries: 0, bytes: 0 };
+}
+
 /// The log of one slot.
 #[derive(Clone, Debug, Default, Hash)]
 pub struct Log {
@@ -34,6 +48,8 @@ pub struct Log {
     pending_bytes: usize,
     /// Those up to `applied` that somebody who copies the slot may still need.
     recent: VecDeque<Entry>,
+    /// How many bytes these take.
+    recent_bytes: usize,
     /// The last pending entry of each key.
     dirty: BTreeMap<RecordKey, u64>,
     recorded: BTreeMap<(u128, u64), Recorded>,
@@ -123,9 +139,9 @@ impl Log {
         self.recorded_by.insert(recorded.seq, name);
     }
 
-    /// The entries up to this number are committed: they are taken out, to be applied. Of these and earlier ones, `kept`
-    /// are remembered for others. Outcomes of entries that are older than `window` entries are forgotten.
-    pub fn apply(&mut self, upto: u64, kept: usize, window: u64) -> Vec<Entry> {
+    /// The entries up to this number are committed: they are taken out, to be applied. Of these and earlier ones, the newest
+    /// are remembered for others, as `kept` says. Outcomes of entries that are older than `window` entries are forgotten.
+    pub fn apply(&mut self, upto: u64, kept: Kept, window: u64) -> Vec<Entry> {
         let mut applied = Vec::new();
         while self.pending.front().is_some_and(|entry| entry.position.seq <= upto) {
             let Some(entry) = self.pending.pop_front() else { break };
@@ -134,11 +150,14 @@ impl Log {
             if self.dirty.get(&entry.at) == Some(&entry.position.seq) {
                 self.dirty.remove(&entry.at);
             }
+            self.recent_bytes += entry.size();
             self.recent.push_back(entry.clone());
             applied.push(entry);
         }
-        let surplus = self.recent.len().saturating_sub(kept);
-        self.recent.drain(..surplus);
+        while self.recent.len() > kept.entries || self.recent_bytes > kept.bytes {
+            let Some(entry) = self.recent.pop_front() else { break };
+            self.recent_bytes -= entry.size();
+        }
         if !applied.is_empty() {
             let first_kept = self.applied.seq.saturating_sub(window) + 1;
             while let Some((_, name)) =

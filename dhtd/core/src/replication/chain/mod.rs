@@ -43,7 +43,7 @@ mod report;
 pub use entry::{Action, Command, Condition, Effect, Entry, Outcome, Record, Refusal, Reply, RequestId, Value};
 pub use essence::Essence;
 pub use interface::{Body, Change, Config, Input, Message, Output, Snapshot, Stored, StoredLog, Timer, Token};
-pub use log::{Log, Recorded, Table};
+pub use log::{Kept, Log, Recorded, Table};
 pub use read::Readable;
 pub use report::{Extent, KeyReport, Report};
 

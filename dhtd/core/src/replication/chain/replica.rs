@@ -5,7 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::{entry::Outcome, interface::Token, log::Log};
+use super::{
+    Config,
+    entry::Outcome,
+    interface::Token,
+    log::{Kept, Log},
+};
 use crate::{
     record::RecordKey,
     ring::PeerId,
@@ -223,7 +228,8 @@ impl Replica {
 
     /// How many entries are kept for those who copy the slot: also by who does not feed them, since what they lack in the
     /// end they get from whoever has the longest log.
-    pub(super) fn kept(&self, most: usize) -> usize {
-        if self.feeding.is_empty() && self.learned.is_empty() { 0 } else { most }
+    pub(super) fn kept(&self, config: &Config) -> Kept {
+        let nobody_copies = self.feeding.is_empty() && self.learned.is_empty();
+        if nobody_copies { Kept::NONE } else { Kept { entries: config.kept_entries, bytes: config.kept_bytes } }
     }
 }

@@ -152,3 +152,16 @@ fn a_message_holds_only_so_many_bytes_of_entries() {
     assert_eq!(sent(3 * each), Some(3));
     assert_eq!(sent(usize::MAX), Some(8));
 }
+
+#[test]
+fn what_is_kept_for_copies_is_bounded_in_entries_and_in_bytes() {
+    let each = entry(1).size();
+    let first_kept = |entries, bytes| {
+        let mut log = Log::new(Position::default(), Vec::new(), (1..=9).map(entry).collect());
+        assert_eq!(log.apply(8, Kept { entries, bytes }, 100).len(), 8);
+        (1..=9).find(|seq| log.from(*seq, usize::MAX, usize::MAX).is_some())
+    };
+    assert_eq!(first_kept(3, usize::MAX), Some(6));
+    assert_eq!(first_kept(100, 2 * each), Some(7));
+    assert_eq!(first_kept(100, each - 1), Some(9), "what is pending is there in any case");
+}
