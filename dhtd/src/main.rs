@@ -99,9 +99,12 @@ fn fail(message: &str, code: u8) -> ExitCode {
 fn code_of(error: &ServerError) -> u8 {
     match error {
         ServerError::Listen { .. } => EX_UNAVAILABLE,
-        ServerError::DataDir(_) | ServerError::Store { .. } => EX_IOERR,
+        ServerError::DataDir(_) | ServerError::Store { .. } | ServerError::NotFounded(_) => EX_IOERR,
         ServerError::NoRing(_) => EX_USAGE,
-        ServerError::FoundedOtherwise { .. } | ServerError::Departed(_) | ServerError::GivenUp { .. } => EX_CONFIG,
+        ServerError::FoundedOtherwise { .. }
+        | ServerError::AgreedOtherwise { .. }
+        | ServerError::Departed(_)
+        | ServerError::GivenUp { .. } => EX_CONFIG,
         ServerError::Serve(_) => EX_SOFTWARE,
     }
 }

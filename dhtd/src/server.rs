@@ -1,5 +1,7 @@
 //! One peer, put together: start, serve, stop.
 
+mod begin;
+
 use std::{
     error::Error as StdError,
     io,
@@ -10,10 +12,8 @@ use std::{
 
 use dht_core::{
     Rules,
-    overlay::{self, Patience, Peer, Phase, Ring, RingId},
-    record::Mode,
+    overlay::{self, Patience, Peer, Phase},
     replication::eventual,
-    ring::SlotBits,
     view::Generation,
 };
 use dhtd_proto::{DESCRIPTOR_SET, v1};
@@ -25,16 +25,11 @@ use tokio::{
 };
 use tonic::transport::{Server as Tonic, server::TcpIncoming};
 
+use self::begin::{Begin, Stuck};
 use crate::{
     config::{Config, Start},
     coordinator::{Coordinator, Limits},
-    driver::{
-        Claims, Control, Handle, Membership, Shared,
-        catalogue::Known,
-        control::{Command, OpenShards},
-        shards::Shards,
-        sweep,
-    },
+    driver::{Control, Handle, Shared, catalogue::Known, control::OpenShards, shards::Shards, sweep},
     rpc::{DeadlineLayer, KvApi, PeerApi, RingApi},
     storage::{DataDir, DataDirError, Engine, EngineError, FjallEngine, FjallOptions, Syncer},
 };
@@ -63,7 +58,7 @@ pub enum ServerError {
     },
     /// Nothing says how to get into a ring.
     #[error(
-        "{0} belongs to no ring yet\nhint: say --bootstrap to found one, --join HOST:PORT to join one, or --idle to wait for dhtctl join"
+        "{0} belongs to no ring yet\nhint: say --bootstrap to found one, --expect N to found one with others, --join HOST:PORT to join one, or --idle to wait for dhtctl join"
     )]
     NoRing(String),
     /// Others remember that this peer holds nothing any more, and so does it itself.
@@ -92,6 +87,20 @@ pub enum ServerError {
         /// What differs.
         what: String,
     },
+    /// The data directory takes no writes.
+    #[error("cannot note in {0} which ring it belongs to: none is founded; the log says why")]
+    NotFounded(String),
+    /// It was settled otherwise with whom it founds a ring, and for good.
+    #[error(
+        "the peer in {dir} has agreed to found a ring with others: {agreed}\nhint: start it with these flags, or, if that ring \
+         will never be founded, start a new peer with an empty data directory; nothing is stored in this one"
+    )]
+    AgreedOtherwise {
+        /// The data directory.
+        dir: String,
+        /// What was agreed.
+        agreed: String,
+    },
     /// gRPC could not be served.
     #[error("cannot serve: {0}")]
     Serve(String),
@@ -103,14 +112,6 @@ pub struct Server {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     stopped: JoinHandle<Result<(), ServerError>>,
-}
-
-/// How the peer begins, from what it was told and what is on disk.
-enum Begin {
-    Found(Ring),
-    Resume(overlay::Saved),
-    Join(Vec<Arc<str>>),
-    Wait,
 }
 
 impl Server {
@@ -126,13 +127,13 @@ impl Server {
         let dir_name = config.data_dir.display().to_string();
         let (dir, _) = DataDir::open_or_create(&config.data_dir, rand::random)?;
         let dir = Arc::new(dir);
-        let begin = begin(&config, &dir)?;
+        let me = describe(&config, &dir, address);
+        let begin = Begin::new(&config, &dir, &me)?;
         let catalogue = Known::load(dir.clone())?;
         let store = |source| ServerError::Store { dir: dir_name.clone(), source };
         let engine = FjallEngine::open(dir.store_path(), FjallOptions::default()).map_err(store)?;
         let engine: Arc<dyn Engine> = Arc::new(engine);
 
-        let me = describe(&config, &dir, address);
         tracing::info!(peer = %me.id.short(), address = %me.address, incarnation = me.incarnation, "starting");
         let (trouble, troubles) = mpsc::channel(64);
         let shared = Arc::new(Shared::new(me.clone(), trouble, engine.clone(), catalogue));
@@ -142,13 +143,16 @@ impl Server {
         let control = tokio::spawn(control.run(inbox, troubles));
 
         let seeds = match &config.start {
-            Start::Join(seeds) | Start::Idle(seeds) => seeds.clone(),
+            Start::Join(seeds) | Start::Idle(seeds) | Start::Expect { seeds, .. } => seeds.clone(),
             Start::Bootstrap | Start::Unsaid => Vec::new(),
         };
-        set_out(begin, &handle).await;
-        if lacks_data(&handle).await {
-            let source = EngineError::Corrupt { what: "its records can't be read; see the log".to_owned() };
-            return Err(store(source));
+        match begin.set_out(&handle).await {
+            Ok(()) => {}
+            Err(Stuck::NoData) => {
+                let source = EngineError::Corrupt { what: "its records can't be read; see the log".to_owned() };
+                return Err(store(source));
+            }
+            Err(Stuck::NotFounded) => return Err(ServerError::NotFounded(dir_name)),
         }
         let (stop, stopping) = oneshot::channel();
         let serving = serve(listener, shared.clone(), handle, seeds, stopping, control);
@@ -194,33 +198,6 @@ impl Server {
     }
 }
 
-fn begin(config: &Config, dir: &DataDir) -> Result<Begin, ServerError> {
-    let name = || config.data_dir.display().to_string();
-    if Membership::has_departed(dir)? {
-        return Err(ServerError::Departed(name()));
-    }
-    if let Some(generation) = Claims::gave_up(dir)? {
-        return Err(given_up(name(), generation));
-    }
-    if let Some(saved) = Membership::load(dir)? {
-        if let Some(what) = config.founding.differs_from(&saved.ring) {
-            return Err(ServerError::FoundedOtherwise { dir: name(), what });
-        }
-        return Ok(Begin::Resume(saved));
-    }
-    match &config.start {
-        Start::Bootstrap => Ok(Begin::Found(Ring {
-            id: RingId(rand::random()),
-            replicas: config.founding.replicas.unwrap_or(DEFAULT_REPLICAS),
-            slot_bits: config.founding.slot_bits.unwrap_or(SlotBits::DEFAULT),
-            mode: config.founding.mode.unwrap_or(Mode::Chain),
-        })),
-        Start::Join(seeds) => Ok(Begin::Join(seeds.clone())),
-        Start::Idle(_) => Ok(Begin::Wait),
-        Start::Unsaid => Err(ServerError::NoRing(name())),
-    }
-}
-
 fn given_up(dir: String, generation: Generation) -> ServerError {
     let by = generation.by.map_or_else(String::new, |by| by.to_string());
     ServerError::GivenUp { dir, counter: generation.counter, by }
@@ -252,24 +229,6 @@ fn control(
     });
     let state = overlay::State::new(overlay, Rules::ALL, me, rand::random());
     Control::new(state, eventual::Config::default(), shared.clone(), handle.clone(), dir, open)
-}
-
-async fn set_out(begin: Begin, handle: &Handle) {
-    match begin {
-        Begin::Found(ring) => handle.send(Command::Found(ring)).await,
-        Begin::Resume(saved) => handle.send(Command::Resume(saved)).await,
-        Begin::Join(seeds) => {
-            tracing::info!(seeds = %seeds.join(", "), "joining");
-            let (reply, _) = oneshot::channel();
-            handle.send(Command::Join(seeds, reply)).await;
-        }
-        Begin::Wait => tracing::info!("waiting to be told to join"),
-    }
-}
-
-/// The peer knows its ring, but could not open its data. The answer comes after the first command was carried out.
-async fn lacks_data(handle: &Handle) -> bool {
-    handle.inspect(|overlay, replication| overlay.ring().is_some() && replication.is_none()).await.unwrap_or(false)
 }
 
 /// Serves until it is told to stop, the peer has departed, or hears that it was given up: by which recovery.
@@ -365,9 +324,6 @@ async fn report_health(shared: Arc<Shared>, health: tonic_health::server::Health
 fn describe_services() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR_SET)
 }
-
-/// k, if a founding does not say otherwise (DESIGN, section 2).
-const DEFAULT_REPLICAS: usize = 3;
 
 /// A transfer's call and a page of a scan hold several records, the last of which may be as large as a value may be.
 const PEER_MESSAGE_BYTES: usize = 16 << 20;

@@ -141,6 +141,49 @@ fn what_a_ring_was_founded_with_does_not_change() {
 }
 
 #[test]
+fn what_was_agreed_with_others_is_kept() {
+    let dir = tempdir().expect("a temporary directory");
+    assert_eq!(Running::start(dir.path(), &["--expect", "2"]).terminate(), Some(0));
+    assert!(!dir.path().join("ring.json").exists());
+    let members = r#"[{"id": "01010101010101010101010101010101", "address": "127.0.0.1:1"},
+                      {"id": "02020202020202020202020202020202", "address": "127.0.0.1:2"}]"#;
+    let agreed = format!(r#"{{"replicas": 3, "slot_bits": 10, "mode": "chain", "members": {members}}}"#);
+    fs::write(dir.path().join("founding.json"), agreed).expect("it is ours");
+    for other in [&["--bootstrap"][..], &["--expect", "3"], &["--expect", "2", "--replicas", "2"]] {
+        let (code, message) = refused(dir.path(), other);
+        assert_eq!(code, 78, "{message}");
+        assert!(message.contains("--expect 2 --replicas 3 --slot-bits 10 --mode chain with 01010101"), "{message}");
+    }
+    for same in [&["--expect", "2", "--replicas", "3"][..], &[], &["--join", "127.0.0.1:1"]] {
+        assert_eq!(Running::start(dir.path(), same).terminate(), Some(0), "{same:?}");
+    }
+}
+
+#[test]
+fn a_ring_that_is_there_is_not_expected_again() {
+    let dir = founded();
+    let ring = fs::read_to_string(dir.path().join("ring.json")).expect("it was founded");
+    assert_eq!(Running::start(dir.path(), &["--expect", "3", "--join", "127.0.0.1:1"]).terminate(), Some(0));
+    let (code, message) = refused(dir.path(), &["--expect", "3", "--slot-bits", "5"]);
+    assert_eq!(code, 78, "{message}");
+    assert!(message.contains("--slot-bits 5"), "{message}");
+    assert_eq!(fs::read_to_string(dir.path().join("ring.json")).expect("it is there"), ring);
+}
+
+#[test]
+fn one_that_expects_nobody_else_founds_a_ring_and_one_that_was_killed_while_it_founded_goes_on() {
+    let dir = tempdir().expect("a temporary directory");
+    assert_eq!(Running::start(dir.path(), &["--expect", "1"]).terminate(), Some(0));
+    let path = dir.path().join("ring.json");
+    let ring = fs::read_to_string(&path).expect("it was founded");
+    let half = ring.replace("\n}", ",\n  \"founding\": true\n}");
+    assert_ne!(half, ring);
+    fs::write(&path, half).expect("it is ours");
+    assert_eq!(Running::start(dir.path(), &[]).terminate(), Some(0));
+    assert_eq!(fs::read_to_string(&path).expect("it was founded"), ring);
+}
+
+#[test]
 fn the_network_is_not_served_without_saying_that_it_is_insecure() {
     let dir = tempdir().expect("a temporary directory");
     let (code, message) = refused(dir.path(), &["--listen", "0.0.0.0:0", "--bootstrap"]);

@@ -8,6 +8,7 @@
 //!
 //! - [`ring`]: identifiers, intervals, slots.
 //! - [`overlay`]: the Chord ring: who is there, who follows whom, who should hold what.
+//! - [`founding`]: how some peers found one ring together.
 //! - [`replication`]: how slots are kept equal at the peers that should hold them.
 //! - [`view`]: who holds a slot's chain-mode data now, and by what right.
 //! - [`catalogue`]: what the ring agrees on after its founding: keyspaces, and k.
@@ -16,6 +17,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod catalogue;
+pub mod founding;
 pub mod hlc;
 pub mod overlay;
 pub mod record;

@@ -45,9 +45,14 @@ pub struct RunArgs {
     #[arg(long, env = "DHTD_DATA_DIR", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Found a ring. Does nothing if the data directory belongs to one already.
-    #[arg(long, env = "DHTD_BOOTSTRAP", conflicts_with_all = ["join", "idle"])]
+    #[arg(long, env = "DHTD_BOOTSTRAP", conflicts_with_all = ["join", "idle", "expect"])]
     pub bootstrap: bool,
-    /// Join the ring of any of these peers.
+    /// Found a ring together with others, once there are N of them: all are started with the same flags, in any order, and
+    /// --join names all or some of them. A peer that finds a ring there joins it. Does nothing if the data directory belongs
+    /// to a ring already.
+    #[arg(long, env = "DHTD_EXPECT", value_name = "N", conflicts_with = "idle")]
+    pub expect: Option<usize>,
+    /// Join the ring of any of these peers. This peer may be among them.
     #[arg(long, env = "DHTD_JOIN", value_name = "HOST:PORT", value_delimiter = ',')]
     pub join: Vec<String>,
     /// Start, but join only when `dhtctl join` says so.
@@ -160,12 +165,16 @@ impl From<RoutingArg> for Routing {
 const EXAMPLES: &str = "Examples:
   dhtd dev --peers 5                                     a ring of five peers on this machine
   dhtd run --data-dir /var/lib/dhtd --bootstrap          the first peer of a ring
-  dhtd run --data-dir /var/lib/dhtd --join HOST:7400     another one";
+  dhtd run --data-dir /var/lib/dhtd --join HOST:7400     another one
+  dhtd run --data-dir /var/lib/dhtd --expect 3 --join a:7400,b:7400,c:7400
+                                                         each of three that found a ring together";
 
 const RUN_EXAMPLES: &str = "Examples:
   dhtd run --data-dir a --bootstrap
   dhtd run --data-dir b --listen 127.0.0.1:7401 --join 127.0.0.1:7400
-  dhtd run --data-dir b --listen 127.0.0.1:7401          a restart needs neither --bootstrap nor --join";
+  dhtd run --data-dir b --listen 127.0.0.1:7401          a restart needs neither --bootstrap nor --join
+  dhtd run --data-dir d --expect 3 --join a:7400,b:7400,c:7400
+                                                         the same on three machines: they found a ring together";
 
 fn time(text: &str) -> Result<Duration, &'static str> {
     parse_time(text).ok_or("expected a time such as 100ms or 2s")

@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dht_core::{
     catalogue::MAX_REPLICAS,
+    founding::{MOST_EXPECTED, Terms},
     overlay::{MAX_NODES, Ring, Routing},
     record::Mode,
     ring::SlotBits,
@@ -48,6 +49,13 @@ pub struct Config {
 pub enum Start {
     /// Found one.
     Bootstrap,
+    /// Found one together with others.
+    Expect {
+        /// N, in 1..=[`MOST_EXPECTED`].
+        peers: usize,
+        /// Where they may be.
+        seeds: Vec<Arc<str>>,
+    },
     /// Join through these.
     Join(Vec<Arc<str>>),
     /// Wait to be told, with these seeds at hand.
@@ -92,15 +100,28 @@ pub enum ConfigError {
     /// b is out of range.
     #[error("--slot-bits: {0}")]
     BadSlotBits(String),
+    /// N is out of range.
+    #[error("--expect must lie in 1..={MOST_EXPECTED}, not {0}")]
+    BadExpect(usize),
     /// Everybody would be suspected all the time.
     #[error("--suspect-after must be at least twice --heartbeat-every")]
     ImpatientDetector,
     /// Founding parameters without a founding.
-    #[error("--replicas, --slot-bits and --mode are chosen when a ring is founded: they go with --bootstrap")]
+    #[error(
+        "--replicas, --slot-bits and --mode are chosen when a ring is founded: they go with --bootstrap or --expect"
+    )]
     FoundingWithoutBootstrap,
 }
 
 impl Founding {
+    /// What `peers` peers found; where nothing was said, what DESIGN, section 2, says.
+    #[must_use]
+    pub fn terms(&self, peers: usize) -> Terms {
+        let replicas = self.replicas.unwrap_or(DEFAULT_REPLICAS);
+        let slot_bits = self.slot_bits.unwrap_or(SlotBits::DEFAULT);
+        Terms { peers, replicas, slot_bits, mode: self.mode.unwrap_or(Mode::Chain) }
+    }
+
     /// A ring's parameters that were asked for but are not the ring's.
     #[must_use]
     pub fn differs_from(&self, ring: &Ring) -> Option<String> {
@@ -146,10 +167,14 @@ impl TryFrom<RunArgs> for Config {
         let slot_bits = slot_bits.map_err(|error| ConfigError::BadSlotBits(error.to_string()))?;
         let founding = Founding { replicas: args.replicas, slot_bits, mode: args.mode.map(Into::into) };
         let seeds: Vec<Arc<str>> = args.join.iter().map(|seed| seed.as_str().into()).collect();
-        let start = match (args.bootstrap, args.idle, seeds.is_empty()) {
+        if let Some(peers) = args.expect.filter(|peers| !(1..=MOST_EXPECTED).contains(peers)) {
+            return Err(ConfigError::BadExpect(peers));
+        }
+        let start = match (args.bootstrap, args.expect, args.idle, seeds.is_empty()) {
             (true, ..) => Start::Bootstrap,
-            (_, true, _) => Start::Idle(seeds),
-            (_, _, false) => Start::Join(seeds),
+            (_, Some(peers), ..) => Start::Expect { peers, seeds },
+            (_, _, true, _) => Start::Idle(seeds),
+            (_, _, _, false) => Start::Join(seeds),
             _ => Start::Unsaid,
         };
         if founding != Founding::default() && matches!(start, Start::Join(_) | Start::Idle(_)) {
@@ -170,6 +195,9 @@ impl TryFrom<RunArgs> for Config {
         })
     }
 }
+
+/// k, if a founding does not say otherwise (DESIGN, section 2).
+const DEFAULT_REPLICAS: usize = 3;
 
 fn check_address(address: &str) -> Result<(), ConfigError> {
     let bad = || ConfigError::BadAddress(address.to_owned());
@@ -221,6 +249,15 @@ mod tests {
         assert_eq!(config(&["--heartbeat-every", "1s"]).expect_err("400 ms are less"), ConfigError::ImpatientDetector);
         let patient = config(&["--heartbeat-every", "1s", "--suspect-after", "2500ms"]).expect("two heartbeats");
         assert_eq!(patient.suspect_after, Duration::from_millis(2500));
+    }
+
+    #[test]
+    fn peers_that_found_a_ring_together_are_counted_and_may_name_each_other() {
+        let start = config(&["--expect", "2", "--join", "a:1,b:2", "--replicas", "2"]).expect("it founds").start;
+        assert_eq!(start, Start::Expect { peers: 2, seeds: vec!["a:1".into(), "b:2".into()] });
+        assert_eq!(config(&["--expect", "0"]).expect_err("nobody"), ConfigError::BadExpect(0));
+        let both = ["dhtd", "run", "--data-dir", "d", "--expect", "2", "--bootstrap"];
+        assert!(Args::try_parse_from(both).is_err());
     }
 
     #[test]

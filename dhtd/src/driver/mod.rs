@@ -31,7 +31,7 @@ use crate::{
 
 pub use claims::Claims;
 pub use control::{Control, Handle};
-pub use membership::{Membership, RingFile};
+pub use membership::{Membership, RingFile, Standing};
 pub use sweep::sweep;
 
 /// What the loops and the data path of one peer share.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dht_core::{
+    founding::Candidate,
     overlay::{Body, Peer},
     record::KeyspaceId,
     replication::chain::Snapshot,
@@ -139,6 +140,9 @@ impl PeerApi {
             return Err(refused("WRONG_PEER", message));
         }
         if sender.id == routes.me.id {
+            if (&sender.address, sender.incarnation) == (&routes.me.address, routes.me.incarnation) {
+                return Ok(()); // A seed is this very peer, by whatever name.
+            }
             let message = format!("{} has the peer id of this peer: is its data directory a copy?", sender.address);
             return Err(refused("PEER_ID_IN_USE", message));
         }
@@ -154,6 +158,7 @@ impl PeerApi {
             // Who is in no ring may ask for the way in, and whether somebody is there.
             let welcome = match &body {
                 PeerBody::Overlay(message) => matches!(message.body, Body::Find(_) | Body::Ping { .. }),
+                PeerBody::Founding(_) => true,
                 PeerBody::Replication(_) | PeerBody::Chain(..) => false,
             };
             if stranger && !welcome {
@@ -162,6 +167,10 @@ impl PeerApi {
             match (body, self.shared.chains.get()) {
                 (PeerBody::Chain(group, message), Some(chains)) => chains.message(group, sender.id, message).await,
                 (PeerBody::Chain(..), None) => {}
+                (PeerBody::Founding(message), _) => {
+                    let from = Candidate { id: sender.id, address: sender.address.clone() };
+                    self.control.send(Command::Founding(from, message)).await;
+                }
                 (PeerBody::Overlay(message), _) => self.control.send(Command::Overlay(message)).await,
                 (PeerBody::Replication(message), _) => {
                     self.control.send(Command::Replication(sender.id, message)).await;

@@ -7,6 +7,7 @@
 //! ring.json       which ring the peer belongs to             (content: the caller's)
 //! peers.json      which other peers it has known             (content: the caller's)
 //! catalogue.json  the newest catalogue that the peer has known (content: the caller's)
+//! founding.json   with whom the peer founds a ring, or did      (content: the caller's)
 //! recovery.json   who was given up by hand, and by which recovery (content: the caller's)
 //! store/          the engine's
 //! ```
@@ -74,6 +75,8 @@ pub enum StateFile {
     Peers,
     /// `catalogue.json`
     Catalogue,
+    /// `founding.json`
+    Founding,
     /// `recovery.json`
     Recovery,
 }
@@ -84,6 +87,7 @@ impl StateFile {
             Self::Ring => "ring.json",
             Self::Peers => "peers.json",
             Self::Catalogue => "catalogue.json",
+            Self::Founding => "founding.json",
             Self::Recovery => "recovery.json",
         }
     }
@@ -300,7 +304,8 @@ fn next_identity(path: &Path, new_peer_id: impl FnOnce() -> [u8; 16]) -> Result<
 }
 
 fn has_state(path: &Path) -> bool {
-    let files = [StateFile::Ring, StateFile::Peers, StateFile::Catalogue, StateFile::Recovery].map(StateFile::name);
+    use StateFile::{Catalogue, Founding, Peers, Recovery, Ring};
+    let files = [Ring, Peers, Catalogue, Founding, Recovery].map(StateFile::name);
     files.into_iter().chain([STORE_DIRECTORY]).any(|name| path.join(name).exists())
 }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod catalogue;
 pub mod chain;
+mod founding;
 mod names;
 mod overlay;
 mod replication;
@@ -31,6 +32,8 @@ pub enum PeerBody {
     Replication(dht_core::replication::eventual::Message),
     /// Chain mode's, and which group of slots it is about.
     Chain(u32, dht_core::replication::chain::Message),
+    /// Of a founding by several.
+    Founding(dht_core::founding::Message),
 }
 
 /// The reason by which a peer is refused that was given up for lost by hand.
@@ -51,6 +54,7 @@ pub fn encode(body: &PeerBody, receiver: Option<&Peer>) -> v1::PeerMessage {
             let body = v1::peer_message::Body::Chain(chain::message(*group, message));
             v1::PeerMessage { peers: Vec::new(), body: Some(body) }
         }
+        PeerBody::Founding(message) => v1::PeerMessage { peers: Vec::new(), body: Some(founding::encode(message)) },
     }
 }
 
@@ -67,6 +71,7 @@ pub fn decode(sender: &Peer, message: v1::PeerMessage) -> Result<PeerBody, Malfo
         Some(Body::Chain(message)) => {
             chain::decode_message(message).map(|(group, message)| PeerBody::Chain(group, message))
         }
+        Some(body @ (Body::FoundingWait(_) | Body::FoundingDone(_))) => founding::decode(body).map(PeerBody::Founding),
         _ => overlay::decode(sender, message).map(PeerBody::Overlay),
     }
 }
@@ -91,9 +96,7 @@ pub fn decode_peer(peer: &v1::Peer) -> Result<Peer, Malformed> {
     if peer.nodes > MAX_NODES {
         return Err(Malformed("a peer claims too many nodes"));
     }
-    if peer.address.is_empty() || peer.address.len() > 300 {
-        return Err(Malformed("a peer's address is empty or too long"));
-    }
+    check_address(&peer.address)?;
     Ok(Peer {
         id: peer_id(&peer.id)?,
         address: peer.address.as_str().into(),
@@ -101,6 +104,13 @@ pub fn decode_peer(peer: &v1::Peer) -> Result<Peer, Malformed> {
         nodes: peer.nodes,
         leaving: peer.leaving,
     })
+}
+
+fn check_address(address: &str) -> Result<(), Malformed> {
+    if address.is_empty() || address.len() > 300 {
+        return Err(Malformed("a peer's address is empty or too long"));
+    }
+    Ok(())
 }
 
 /// Reads a peer id.

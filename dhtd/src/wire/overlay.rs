@@ -126,7 +126,12 @@ fn decode_body(body: pb::Body, peers: &[Peer]) -> Result<Body, Malformed> {
             Body::Home(homes.homes.into_iter().map(|home| decode_home(home, peers)).collect::<Result<_, _>>()?)
         }
         pb::Body::Gone(_) => Body::Gone,
-        pb::Body::Compare(_) | pb::Body::Compared(_) | pb::Body::Pushed(_) | pb::Body::Chain(_) => {
+        pb::Body::Compare(_)
+        | pb::Body::Compared(_)
+        | pb::Body::Pushed(_)
+        | pb::Body::Chain(_)
+        | pb::Body::FoundingWait(_)
+        | pb::Body::FoundingDone(_) => {
             return Err(Malformed("not a message of the overlay"));
         }
     })

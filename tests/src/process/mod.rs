@@ -5,6 +5,7 @@ mod peer;
 
 use std::{
     collections::BTreeSet,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -57,6 +58,25 @@ impl Ring {
     pub async fn start_apart(network: Network, founding: &[&str], args: &[&str]) -> Self {
         let peers = network.hosts();
         Self::start_anywhere(&std::env::temp_dir(), Some(network), peers, founding, args).await
+    }
+
+    /// Peers that are to found a ring together, each told of all, none of them started.
+    pub fn expect(peers: usize, founding: &[&str], args: &[&str]) -> Self {
+        let base = tempfile::tempdir().expect("a directory for the peers");
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let mut ring = Self { peers: Vec::new(), network: None, args, base };
+        // All at once, so that they differ.
+        let ports: Vec<TcpListener> =
+            (0..peers).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
+        let addresses = ports.iter().map(|port| port.local_addr().expect("it is bound").to_string());
+        let addresses: Vec<String> = addresses.collect();
+        let (expected, seeds) = (peers.to_string(), addresses.join(","));
+        for address in addresses {
+            let mut peer = ring.make(&[&["--expect", &expected, "--join", &seeds], founding].concat());
+            peer.address = address;
+            ring.peers.push(peer);
+        }
+        ring
     }
 
     async fn start_anywhere(

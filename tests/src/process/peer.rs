@@ -120,6 +120,22 @@ impl Peer {
         self.log.iter().flat_map(mpsc::Receiver::iter).collect::<Vec<_>>().join("\n")
     }
 
+    /// Waits until it writes such a line to its log.
+    ///
+    /// # Panics
+    /// If it does not within three minutes, or ends.
+    pub fn says(&self, what: &str) {
+        let lines = self.log.as_ref().expect("it was launched");
+        let mut said = Vec::new();
+        loop {
+            match lines.recv_timeout(LIMIT) {
+                Ok(line) if line.contains(what) => return,
+                Ok(line) => said.push(line),
+                Err(_) => panic!("a peer does not say {what:?}:\n{}", said.join("\n")),
+            }
+        }
+    }
+
     /// What it has written to its log since it began to serve, or since this was last asked.
     pub fn said(&self) -> Vec<String> {
         self.log.iter().flat_map(mpsc::Receiver::try_iter).collect()

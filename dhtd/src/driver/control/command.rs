@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dht_core::{
+    founding,
     overlay::{self, Lookup, LookupFailed, Ring, Saved},
     replication::{digest::SlotDigest, eventual},
     ring::{Id, PeerId, Slot, SlotBits},
@@ -23,6 +24,10 @@ pub enum Command {
     Lookup(Id, oneshot::Sender<Result<Lookup, LookupFailed>>),
     /// Found a ring.
     Found(Ring),
+    /// Found one together with others.
+    Expect(founding::State),
+    /// A message of a founding by several has arrived.
+    Founding(founding::Candidate, founding::Message),
     /// Take up a membership again.
     Resume(Saved),
     /// Join a ring; answered once all nodes are members.

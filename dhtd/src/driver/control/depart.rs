@@ -6,7 +6,7 @@ use dht_core::overlay::{self, Phase};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Control, DepartError, Progress, Timer};
-use crate::driver::Membership;
+use crate::driver::{Membership, Standing};
 
 /// A departure under way.
 pub(super) struct Departing {
@@ -47,7 +47,7 @@ impl Control {
         }
         tracing::info!("everything is handed over: leaving the ring");
         if let Some(ring) = self.overlay.ring()
-            && let Err(error) = Membership::save_ring(&self.dir, ring, true)
+            && let Err(error) = Membership::save_ring(&self.dir, ring, Standing::Departed)
         {
             tracing::error!(%error, "cannot note the departure: a restart would come back");
         }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use dht_core::{
+    founding::Input as Step,
     overlay::{self, Destination, Lookup, LookupFailed, Phase, Ring, Saved},
     replication::eventual,
     ring::{Id, Slot},
@@ -23,11 +24,12 @@ use tokio::{
 mod command;
 mod data;
 mod depart;
+mod founding;
 
 pub use command::{Command, DepartError, Handle, Inspection, JoinError, OpenShards, Progress};
 
-use self::depart::Departing;
-use super::{Membership, Shared};
+use self::{depart::Departing, founding::Expecting};
+use super::{Membership, Shared, Standing};
 use crate::{
     storage::DataDir,
     transport::{Trouble, Urgency},
@@ -52,6 +54,8 @@ pub struct Control {
     saved: Option<Saved>,
     joining: Vec<oneshot::Sender<Result<Ring, JoinError>>>,
     departing: Option<Departing>,
+    /// The founding that this peer waits for.
+    expecting: Option<Expecting>,
     expected_peers: usize,
     /// When this peer began to look for its ring, and how often it has complained since.
     looking: Option<(Instant, u32)>,
@@ -67,6 +71,7 @@ enum Timer {
     Replication(eventual::Timer),
     Save,
     Depart,
+    Founding(dht_core::founding::Timer),
 }
 
 enum Waiter {
@@ -102,6 +107,7 @@ impl Control {
             saved: None,
             joining: Vec::new(),
             departing: None,
+            expecting: None,
             expected_peers: 0,
             looking: None,
             unreached: None,
@@ -136,10 +142,9 @@ impl Control {
             Command::Overlay(message) => self.overlay(overlay::Input::Message(message)),
             Command::Replication(from, message) => self.replication(eventual::Input::Message(from, message)),
             Command::Lookup(target, reply) => self.lookup(target, Waiter::Asker(reply)),
-            Command::Found(ring) => {
-                self.know_ring(ring, true);
-                self.overlay(overlay::Input::Found(ring));
-            }
+            Command::Found(ring) => _ = self.found(ring),
+            Command::Expect(state) => self.expect(state),
+            Command::Founding(from, message) => self.heard_of_founding(from, message),
             Command::Resume(mut saved) => {
                 self.expected_peers = saved.peers.len();
                 let catalogue = self.shared.catalogue.newest();
@@ -182,7 +187,7 @@ impl Control {
                 tracing::info!(ring = %ring_name(&ring), "joined");
                 self.know_ring(ring, false);
                 self.follow_catalogue();
-                if let Err(error) = Membership::save_ring(&self.dir, &ring, false) {
+                if let Err(error) = Membership::save_ring(&self.dir, &ring, Standing::Member) {
                     tracing::error!(%error, "cannot save the ring's name: a restart will not find back into it");
                 }
                 self.routes_changed = true; // From now on messages carry the ring's name.
@@ -224,6 +229,7 @@ impl Control {
         if seeds.is_empty() {
             return drop(reply.send(Err(JoinError::NoSeeds)));
         }
+        self.expecting = None;
         self.joining.push(reply);
         self.overlay(overlay::Input::Join { seeds });
     }
@@ -238,6 +244,7 @@ impl Control {
         if trouble.unreachable() {
             tracing::debug!(%address, message = status.message(), "cannot reach a peer");
             self.unreached = Some(address.clone());
+            self.cannot_reach(address);
             if let Some(peer) = *peer {
                 self.overlay(overlay::Input::Unreachable(peer));
             }
@@ -263,6 +270,7 @@ impl Control {
                 Timer::Replication(timer) => self.replication(eventual::Input::Timer(timer)),
                 Timer::Save => self.save(),
                 Timer::Depart => self.continue_departing(),
+                Timer::Founding(timer) => self.founding(Step::Timer(timer)),
             }
         }
     }
@@ -290,6 +298,7 @@ impl Control {
 
     /// Says every few seconds why this peer is not in its ring yet.
     fn complain(&mut self) {
+        self.say_what_is_expected();
         if self.overlay.phase() != Phase::Joining {
             self.looking = None;
             return;
