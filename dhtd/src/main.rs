@@ -6,6 +6,7 @@ use dhtd::{
     config::{self, Args, Command, Config, Invocation, LogFormat, ReadError, Settings},
     dev,
     server::{Server, ServerError},
+    systemd,
 };
 use tokio::{
     io::AsyncReadExt,
@@ -68,6 +69,7 @@ async fn run(config: Config) -> ExitCode {
         Err(error) => return fail(&error.to_string(), code_of(&error)),
     };
     tracing::info!(address = %server.address(), "serving");
+    let telling = tokio::spawn(systemd::tell(server.phase(), server.pulse()));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -77,6 +79,8 @@ async fn run(config: Config) -> ExitCode {
             Err(error) => fail(&error.to_string(), code_of(&error)),
         },
     }
+    telling.abort();
+    systemd::tell_stopping();
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         stopped = server.stop() => match stopped {
