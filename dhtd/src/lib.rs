@@ -1,7 +1,7 @@
 //! The peer daemon of dhtd: everything that touches the world. The protocols themselves are in `dht-core`.
 //!
 //! Read `ARCHITECTURE.md` beside this crate's manifest first. Arrows between the modules run one way:
-//! `main -> config, server, dev`; `server ->` all others; `rpc -> coordinator -> driver, transport`;
+//! `main -> config, server, dev, systemd`; `systemd -> driver`; `server ->` all others; `rpc -> coordinator -> driver, transport`;
 //! `driver -> storage, transport`; `rpc, transport -> wire`.
 
 pub mod clock;
@@ -12,5 +12,6 @@ pub mod driver;
 pub mod rpc;
 pub mod server;
 pub mod storage;
+pub mod systemd;
 pub mod transport;
 pub mod wire;

@@ -2,12 +2,12 @@
 
 use std::{io::Write, num::NonZero, process::ExitCode};
 
-use clap::Parser;
 use dhtd::{
-    config::{Args, Command, Config, LogFormat, RunArgs},
+    config::{self, Args, Command, Config, Invocation, LogFormat, ReadError, Settings},
     dev,
     driver::chains::Chains,
     server::{Server, ServerError},
+    systemd,
 };
 use tokio::{
     io::AsyncReadExt,
@@ -16,34 +16,51 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let Invocation { args, settings } = match config::read(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(ReadError::Usage(error)) => error.exit(),
+        Err(error) => return fail(&error.to_string(), EX_CONFIG),
+    };
     if let Err(message) = start_logging(&args) {
         return fail(&message, EX_USAGE);
     }
+    match args.command {
+        Command::Run(args) => {
+            let (check, print) = (args.check_config, args.print_config);
+            match Config::try_from(args) {
+                Ok(_) if print => print_settings(&settings),
+                Ok(_) if check => ExitCode::SUCCESS,
+                Ok(config) => block_on(run(config)),
+                Err(error) => fail(&format!("{error}{}", settings.origins(error.settings())), EX_CONFIG),
+            }
+        }
+        Command::Dev(args) => block_on(async {
+            dev::run(args).await.map_or_else(|error| fail(&error.to_string(), 1), |()| ExitCode::SUCCESS)
+        }),
+    }
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     let threads = Chains::threads(std::thread::available_parallelism().map_or(1, NonZero::get));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}"), EX_OSERR),
     };
-    let code = runtime.block_on(async {
-        match args.command {
-            Command::Run(args) => run(args).await,
-            Command::Dev(args) => {
-                dev::run(args).await.map_or_else(|error| fail(&error.to_string(), 1), |()| ExitCode::SUCCESS)
-            }
-        }
-    });
+    let code = runtime.block_on(work);
     // A read of standard input may never end; nothing waits for it.
     runtime.shutdown_background();
     code
 }
 
-async fn run(args: RunArgs) -> ExitCode {
-    let config = match Config::try_from(args) {
-        Ok(config) => config,
-        Err(error) => return fail(&error.to_string(), EX_CONFIG),
-    };
+fn print_settings(settings: &Settings) -> ExitCode {
+    match std::io::stdout().write_all(settings.to_string().as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot write to standard output: {error}"), EX_IOERR),
+    }
+}
+
+async fn run(config: Config) -> ExitCode {
     let stop_with_stdin = config.stop_with_stdin;
     // Before anything runs: a signal that comes while the peer starts must not kill it half-way.
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -55,6 +72,7 @@ async fn run(args: RunArgs) -> ExitCode {
         Err(error) => return fail(&error.to_string(), code_of(&error)),
     };
     tracing::info!(address = %server.address(), "serving");
+    let telling = tokio::spawn(systemd::tell(server.phase(), server.pulse()));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -64,6 +82,8 @@ async fn run(args: RunArgs) -> ExitCode {
             Err(error) => fail(&error.to_string(), code_of(&error)),
         },
     }
+    telling.abort();
+    systemd::tell_stopping();
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         stopped = server.stop() => match stopped {

@@ -29,8 +29,8 @@ use self::begin::{Begin, Stuck};
 use crate::{
     config::{Config, Start},
     coordinator::{Coordinator, Limits},
-    driver::{Control, Handle, Shared, catalogue::Known, control::OpenShards, shards::Shards, sweep},
-    rpc::{DeadlineLayer, KvApi, PeerApi, RingApi},
+    driver::{Control, Handle, Pulse, Shared, catalogue::Known, control::OpenShards, shards::Shards, sweep},
+    rpc::{DeadlineLayer, KvApi, PeerApi, RingApi, report_health},
     storage::{DataDir, DataDirError, Engine, EngineError, FjallEngine, FjallOptions, Syncer},
 };
 
@@ -110,6 +110,7 @@ pub enum ServerError {
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
+    pulse: Pulse,
     stop: Option<oneshot::Sender<()>>,
     stopped: JoinHandle<Result<(), ServerError>>,
 }
@@ -155,6 +156,7 @@ impl Server {
             Err(Stuck::NotFounded) => return Err(ServerError::NotFounded(dir_name)),
         }
         let (stop, stopping) = oneshot::channel();
+        let pulse = Pulse::new(handle.clone(), shared.clone());
         let serving = serve(listener, shared.clone(), handle, seeds, stopping, control);
         let banned = dir_name.clone();
         let data = shared.clone();
@@ -165,7 +167,7 @@ impl Server {
             let Some(shards) = data.shards.get() else { return Ok(()) };
             shards.flush().await.map_err(|source| ServerError::Store { dir: dir_name, source })
         });
-        Ok(Self { address, shared, stop: Some(stop), stopped })
+        Ok(Self { address, shared, pulse, stop: Some(stop), stopped })
     }
 
     /// Where it listens.
@@ -178,6 +180,12 @@ impl Server {
     #[must_use]
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.shared.phase.subscribe()
+    }
+
+    /// Whether its loops still turn.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Stops serving, keeps the data, and returns when everything is on disk.
@@ -303,24 +311,6 @@ async fn serve(
     Ok(given_up)
 }
 
-/// Ready is a member whose store takes writes. There is no event for the store, so it is looked at now and then.
-async fn report_health(shared: Arc<Shared>, health: tonic_health::server::HealthReporter) {
-    let mut phases = shared.phase.subscribe();
-    let mut looks = tokio::time::interval(LOOK_AT_STORE_EVERY);
-    loop {
-        let member = matches!(*phases.borrow_and_update(), Phase::Member | Phase::Island);
-        let ready = member && shared.store.failure().is_none();
-        let status = if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-        health.set_service_status("", status).await;
-        tokio::select! {
-            changed = phases.changed() => if changed.is_err() {
-                return;
-            },
-            _ = looks.tick() => {}
-        }
-    }
-}
-
 fn describe_services() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR_SET)
 }
@@ -334,9 +324,6 @@ const KEEP_ALIVE_TIME_OUT: Duration = Duration::from_secs(20);
 
 /// HTTP/2's default of 64 KiB would stall a stream of 1 MiB values at every round trip.
 const WINDOW: u32 = 4 << 20;
-
-/// How long a peer may call itself ready although its store has failed. A guess: load balancers ask less often.
-const LOOK_AT_STORE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long requests that are under way may take when the peer stops. A guess.
 const DRAIN: Duration = Duration::from_secs(1);

@@ -34,10 +34,11 @@ const CRATES: &Arrows = &[
 
 /// Which other top modules a top module of the daemon may use. `lib.rs` declares them all.
 const MODULES: &Arrows = &[
-    ("main", &["config", "server", "dev"]),
+    ("main", &["config", "server", "dev", "systemd"]),
     ("dev", &["config", "server"]),
     ("server", &["config", "http", "rpc", "coordinator", "driver", "transport", "wire", "storage"]),
     ("config", &[]),
+    ("systemd", &["driver"]),
     ("http", &["coordinator"]),
     ("rpc", &["coordinator", "wire"]),
     ("coordinator", &["driver", "transport", "storage", "wire"]),

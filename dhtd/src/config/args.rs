@@ -1,9 +1,11 @@
-//! The command line, and its twins in the environment.
+//! The command line, and its twins in the environment. Every argument of `run` that has such a twin is a setting, and a
+//! key of the configuration file.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use dht_core::{overlay::Routing, record::Mode};
+use tracing_subscriber::filter::{EnvFilter, ParseError};
 
 use crate::storage::{FsyncPolicy, parse_time};
 
@@ -18,7 +20,7 @@ pub struct Args {
     #[arg(long, global = true, env = "DHTD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// What is logged: a level, or targets with levels (`dhtd=debug,h2=warn`).
-    #[arg(long, global = true, env = "DHTD_LOG", default_value = "info,fjall=warn,lsm_tree=warn")]
+    #[arg(long, global = true, env = "DHTD_LOG", default_value = "info,fjall=warn,lsm_tree=warn", value_parser = filter)]
     pub log: String,
 }
 
@@ -85,6 +87,15 @@ pub struct RunArgs {
     /// Allow addresses that are not this machine's alone. Nothing is encrypted or authenticated.
     #[arg(long, env = "DHTD_INSECURE")]
     pub insecure: bool,
+    /// A TOML file with settings: a key for each flag, by its name. Flags and environment go before it.
+    #[arg(long, env = "DHTD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Only check the settings; exit code 78 if they make no sense.
+    #[arg(long)]
+    pub check_config: bool,
+    /// Only check the settings and print them, as a configuration file that says where each is from.
+    #[arg(long)]
+    pub print_config: bool,
     /// Stop when standard input ends.
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -174,7 +185,13 @@ const RUN_EXAMPLES: &str = "Examples:
   dhtd run --data-dir b --listen 127.0.0.1:7401 --join 127.0.0.1:7400
   dhtd run --data-dir b --listen 127.0.0.1:7401          a restart needs neither --bootstrap nor --join
   dhtd run --data-dir d --expect 3 --join a:7400,b:7400,c:7400
-                                                         the same on three machines: they found a ring together";
+                                                         the same on three machines: they found a ring together
+  dhtd run --config /etc/dhtd/dhtd.toml --check-config";
+
+/// Only checked: whoever sets up logging makes the filter.
+fn filter(text: &str) -> Result<String, ParseError> {
+    EnvFilter::try_new(text).map(|_| text.to_owned())
+}
 
 fn time(text: &str) -> Result<Duration, &'static str> {
     parse_time(text).ok_or("expected a time such as 100ms or 2s")

@@ -1,6 +1,8 @@
-//! Raw arguments, and the checked configuration made of them.
+//! Raw arguments, put together from flags, environment and configuration file, and the checked configuration made of them.
 
 mod args;
+mod file;
+mod layers;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,6 +16,8 @@ use dht_core::{
 use thiserror::Error;
 
 pub use args::{Args, Command, DevArgs, LogFormat, ModeArg, RoutingArg, RunArgs};
+pub use file::FileError;
+pub use layers::{Invocation, ReadError, Settings, read};
 
 use crate::storage::FsyncPolicy;
 
@@ -111,6 +115,24 @@ pub enum ConfigError {
         "--replicas, --slot-bits and --mode are chosen when a ring is founded: they go with --bootstrap or --expect"
     )]
     FoundingWithoutBootstrap,
+}
+
+impl ConfigError {
+    /// The settings that it is about.
+    #[must_use]
+    pub const fn settings(&self) -> &'static [&'static str] {
+        match self {
+            Self::Insecure(_) => &["listen", "insecure"],
+            Self::Unspecified(_) => &["listen", "advertise"],
+            Self::BadAddress(_) => &["advertise", "join"],
+            Self::BadNodes(_) => &["nodes"],
+            Self::BadReplicas(_) => &["replicas"],
+            Self::BadSlotBits(_) => &["slot-bits"],
+            Self::BadExpect(_) => &["expect"],
+            Self::ImpatientDetector => &["suspect-after", "heartbeat-every"],
+            Self::FoundingWithoutBootstrap => &["replicas", "slot-bits", "mode", "join", "idle"],
+        }
+    }
 }
 
 impl Founding {

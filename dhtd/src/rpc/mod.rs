@@ -2,6 +2,7 @@
 
 mod deadline;
 mod explain;
+mod health;
 mod kv;
 mod peer;
 mod recover;
@@ -10,6 +11,7 @@ mod ring;
 mod status;
 
 pub use deadline::{Deadline, DeadlineLayer};
+pub use health::report_health;
 pub use kv::KvApi;
 pub use peer::PeerApi;
 pub use replies::Replies;

@@ -23,6 +23,7 @@ pub(super) enum Job {
     Survey { claim: Option<Claim>, reply: oneshot::Sender<Vec<Report>> },
     Recover { views: Vec<(View, bool)>, reply: oneshot::Sender<()> },
     Report { slot: Slot, at: RecordKey, reply: oneshot::Sender<Option<(Report, KeyReport)>> },
+    ComeRound(oneshot::Sender<()>),
     Stop,
 }
 

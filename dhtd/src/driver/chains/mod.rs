@@ -219,6 +219,15 @@ impl Chains {
         Ok(())
     }
 
+    /// Returns once every group has done what waited in its queue, or has stopped.
+    pub async fn come_round(&self) {
+        for group in &self.groups {
+            let (reply, answer) = oneshot::channel();
+            drop(group.send(Job::ComeRound(reply)).await);
+            let _ = answer.await;
+        }
+    }
+
     /// What this peer has heard of a recovery: it is on disk.
     pub async fn hear(&self, input: chain::Input) {
         for group in &self.groups {

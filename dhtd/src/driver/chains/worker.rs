@@ -196,6 +196,7 @@ impl Worker {
                 views.into_iter().for_each(|(view, begins_empty)| self.handle(Input::Recover(view, begins_empty)));
                 self.once_durable.push(Box::new(|| _ = reply.send(())));
             }
+            Job::ComeRound(reply) => _ = reply.send(()),
             Job::Stop => {}
         }
     }
