@@ -12,6 +12,7 @@ pub mod chains;
 mod claims;
 pub mod control;
 mod membership;
+mod range;
 pub mod shards;
 mod sweep;
 mod transfer;
@@ -32,6 +33,7 @@ use crate::{
 pub use claims::Claims;
 pub use control::{Control, Handle};
 pub use membership::{Membership, RingFile};
+pub use range::KeyRange;
 pub use sweep::sweep;
 
 /// What the loops and the data path of one peer share.

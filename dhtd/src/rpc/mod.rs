@@ -1,9 +1,12 @@
 //! The gRPC services: check, call, map the error, reply.
 
+mod batch;
 mod deadline;
 mod explain;
 mod kv;
+mod operations;
 mod peer;
+mod pipeline;
 mod recover;
 mod replies;
 mod ring;
@@ -12,5 +15,6 @@ mod status;
 pub use deadline::{Deadline, DeadlineLayer};
 pub use kv::KvApi;
 pub use peer::PeerApi;
+pub use pipeline::Results;
 pub use replies::Replies;
 pub use ring::RingApi;
