@@ -2,8 +2,9 @@
 
 use std::{error::Error as StdError, time::Duration};
 
+use dhtd_proto::v1::Failure;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
-use tonic_types::StatusExt;
+use tonic_types::{ErrorDetails, StatusExt};
 
 /// A call that failed, or an input that no call was made for.
 ///
@@ -83,6 +84,7 @@ struct Details {
     may_have_executed: bool,
     not_connected: bool,
     retry_after: Option<Duration>,
+    revision: Option<u64>,
 }
 
 impl Error {
@@ -156,6 +158,7 @@ impl Error {
             may_have_executed: false,
             not_connected: false,
             retry_after: None,
+            revision: None,
         }))
     }
 
@@ -187,6 +190,41 @@ impl Error {
         error
     }
 
+    /// An answer that makes no sense.
+    pub(crate) fn nonsense(endpoint: &str, access: Access) -> Self {
+        let mut error = Self::usage("the answer makes no sense");
+        error.0.kind = ErrorKind::Failure;
+        error.0.code = Some(Code::Internal);
+        error.0.endpoint = (!endpoint.is_empty()).then(|| endpoint.to_owned());
+        error.0.may_have_executed = access == Access::Write;
+        error
+    }
+
+    /// What befell one of several operations of a call.
+    pub(crate) fn from_failure(endpoint: &str, access: Access, failure: Failure) -> Self {
+        let Failure { code, reason, message, metadata } = failure;
+        let details = ErrorDetails::with_error_info(reason, "dhtd", metadata);
+        let status = Status::with_error_details(Code::from_i32(code), message, details);
+        let mut error = Self::from_status(endpoint, access, &status);
+        error.0.endpoint = (!endpoint.is_empty()).then(|| endpoint.to_owned());
+        error
+    }
+
+    /// What a broken stream means for an operation on it.
+    pub(crate) fn of(mut self, access: Access) -> Self {
+        self.0.may_have_executed = access == Access::Write && !self.0.not_connected;
+        self
+    }
+
+    pub(crate) fn is_missing_key(&self) -> bool {
+        self.0.code == Some(Code::NotFound) && self.reason().is_none_or(|reason| reason == "KEY_NOT_FOUND")
+    }
+
+    /// What the `google.rpc.ErrorInfo` says of the slot, or of the key, that a write was refused for.
+    pub fn revision(&self) -> Option<u64> {
+        self.0.revision
+    }
+
     pub(crate) fn from_status(endpoint: &str, access: Access, status: &Status) -> Self {
         // A status with a source was made here, by tonic, out of what the connection did; others were sent by the peer.
         let local = status.source();
@@ -200,7 +238,9 @@ impl Error {
         } else {
             status.code()
         };
-        let reason = status.get_details_error_info().map(|info| info.reason).filter(|reason| !reason.is_empty());
+        let info = status.get_details_error_info();
+        let revision = info.as_ref().and_then(|info| info.metadata.get("revision")?.parse().ok());
+        let reason = info.map(|info| info.reason).filter(|reason| !reason.is_empty());
         let message = match local {
             Some(source) => innermost(source),
             None if status.message().is_empty() => status.code().description().to_owned(),
@@ -223,6 +263,7 @@ impl Error {
             may_have_executed: access == Access::Write && in_doubt && !not_connected,
             not_connected,
             retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
+            revision,
         }))
     }
 }

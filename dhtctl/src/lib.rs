@@ -23,6 +23,6 @@ pub mod grid;
 pub mod id;
 pub mod overlay;
 
-pub use client::{Client, Messages, Options};
+pub use client::{Client, Messages, Options, Pipeline, Scan, Write, Written};
 pub use dhtd_proto::v1 as proto;
 pub use error::{Error, ErrorKind};

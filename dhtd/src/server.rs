@@ -249,7 +249,8 @@ async fn serve(
     mut control: JoinHandle<()>,
 ) -> Result<Option<Generation>, ServerError> {
     let coordinator = Coordinator::new(shared.clone(), handle.clone(), Limits::default());
-    let kv = v1::kv_service_server::KvServiceServer::new(KvApi(coordinator.clone()));
+    let kv = v1::kv_service_server::KvServiceServer::new(KvApi(coordinator.clone()))
+        .max_decoding_message_size(KV_MESSAGE_BYTES);
     let ring = RingApi {
         shared: shared.clone(),
         control: handle.clone(),
@@ -317,6 +318,9 @@ fn describe_services() -> tonic_reflection::server::Builder<'static> {
 
 /// A transfer's call and a page of a scan hold several records, the last of which may be as large as a value may be.
 const PEER_MESSAGE_BYTES: usize = 16 << 20;
+
+/// What clients send may be larger than it should: what they are told then is to come from the checks of the operations.
+const KV_MESSAGE_BYTES: usize = 16 << 20;
 
 /// As clients expect of servers (CONVENTIONS: ping 30-60 s, time-out 20 s).
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);

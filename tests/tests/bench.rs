@@ -15,7 +15,7 @@ fn the_harness_measures_rings_beside_bare_servers_and_prints_for_programs() {
     for report in &reports {
         let cases = report["cases"].as_array().expect("a list");
         let names: Vec<_> = cases.iter().map(|case| (&case["operation"], &case["way"], &case["in_flight"])).collect();
-        assert_eq!(names.len(), 6, "{names:?}");
+        assert_eq!(names.len(), 10, "{names:?}");
         for case in cases {
             for side in ["ring", "echo"] {
                 let rate = case[side]["operations_per_second"]["median"].as_f64();

@@ -3,6 +3,7 @@
 mod catalogue;
 mod holders;
 mod keys;
+mod many;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ pub(crate) use self::{
     catalogue::{CreateKeyspace, DropKeyspace, Keyspace, KeyspaceCommand, Replicas, ReplicasCommand, SetReplicas},
     holders::{Explain, Lookup, Recover},
     keys::{Cas, Delete, Expected, Export, Import, Incr, Insert, OnDuplicate, OnError, Query, Within},
+    many::{Mget, Mput, Scan},
 };
 
 const EXAMPLES: &str = "\
@@ -86,6 +88,9 @@ pub(crate) enum Command {
     Delete(Delete),
     Cas(Cas),
     Incr(Incr),
+    Scan(Scan),
+    Mget(Mget),
+    Mput(Mput),
     Import(Import),
     Export(Export),
     Keyspace(Keyspace),

@@ -37,6 +37,7 @@ pub(crate) async fn query(client: &Client, arguments: &Query, console: &Console)
         return list(client, console).await;
     }
     let key = key_argument(&arguments.key, arguments.key_b64)?;
+    let client = if arguments.any_replica { client.clone().at_any_replica() } else { client.clone() };
     let answer = client.get(key.clone()).await;
     let answer = answer.map_err(|error| Failure::call(&format!("can't read {}", quoted(&key)), &error))?;
     let Some(found) = answer else {
@@ -154,7 +155,7 @@ async fn value_argument(text: &str) -> Result<Bytes, Failure> {
     }
 }
 
-async fn read_stdin() -> Result<Bytes, Failure> {
+pub(super) async fn read_stdin() -> Result<Bytes, Failure> {
     let read = || {
         let mut value = Vec::new();
         io::stdin().lock().read_to_end(&mut value).map(|_| Bytes::from(value))
@@ -164,15 +165,15 @@ async fn read_stdin() -> Result<Bytes, Failure> {
 }
 
 #[derive(Serialize)]
-struct FoundJson<'a> {
+pub(super) struct FoundJson<'a> {
     #[serde(flatten)]
-    record: RecordJson<'a>,
+    pub(super) record: RecordJson<'a>,
     #[serde(flatten)]
-    stamp: StampJson,
+    pub(super) stamp: StampJson,
 }
 
 #[derive(Serialize)]
-struct WrittenJson<'a> {
+pub(super) struct WrittenJson<'a> {
     #[serde(flatten)]
     key: KeyJson<'a>,
     #[serde(flatten)]
@@ -182,7 +183,7 @@ struct WrittenJson<'a> {
 }
 
 impl<'a> WrittenJson<'a> {
-    fn new(key: &'a [u8], stamp: StampJson, durable: u32, existed: bool) -> Self {
+    pub(super) fn new(key: &'a [u8], stamp: StampJson, durable: u32, existed: bool) -> Self {
         Self { key: KeyJson::new(key), stamp, durable, existed }
     }
 }

@@ -7,6 +7,7 @@ mod export;
 mod failure;
 mod import;
 mod kv;
+mod many;
 mod progress;
 mod retry;
 mod ring;
@@ -63,6 +64,9 @@ async fn run(arguments: &Arguments, console: &Console) -> Outcome {
         Command::Delete(delete) => kv::delete(&keys_of(arguments, &delete.within)?, delete, console).await,
         Command::Cas(cas) => kv::cas(&keys_of(arguments, &cas.within)?, cas, console).await,
         Command::Incr(incr) => kv::incr(&keys_of(arguments, &incr.within)?, incr, console).await,
+        Command::Scan(scan) => many::scan(&keys_of(arguments, &scan.within)?, scan, console).await,
+        Command::Mget(mget) => many::mget(keys_of(arguments, &mget.within)?, mget, console).await,
+        Command::Mput(mput) => many::mput(&keys_of(arguments, &mput.within)?, mput, console).await,
         Command::Import(import) => import::run(arguments, import, console).await,
         Command::Export(export) => export::run(&keys_of(arguments, &export.within)?, export, console).await,
         Command::Keyspace(keyspace) => ring::keyspace::run(&client(arguments)?, &keyspace.command, console).await,

@@ -6,7 +6,7 @@ use dhtd_proto::v1::{
     GetRequest, GetResponse, IncrementRequest, IncrementResponse, PutRequest, PutResponse,
     kv_service_client::KvServiceClient,
 };
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Request, transport::Channel};
 
 use super::{Client, MAX_MESSAGE_BYTES, Messages};
 use crate::error::{Access, Error};
@@ -31,12 +31,12 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<GetResponse>, Error> {
-        let request = GetRequest { key: key.into(), keyspace: self.keyspace() };
+        let request = GetRequest { key: key.into(), keyspace: self.keyspace(), any_replica: self.any_replica };
         let answer =
             self.call(Access::Read, request, |channel, request| async { kv(channel).get(request).await }).await;
         match answer {
             Ok(record) => Ok(Some(record)),
-            Err(error) if is_missing_key(&error) => Ok(None),
+            Err(error) if error.is_missing_key() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -109,10 +109,6 @@ impl Client {
     }
 }
 
-fn kv(channel: Channel) -> KvServiceClient<Channel> {
+pub(super) fn kv(channel: Channel) -> KvServiceClient<Channel> {
     KvServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
-}
-
-fn is_missing_key(error: &Error) -> bool {
-    error.code() == Some(Code::NotFound) && error.reason().is_none_or(|reason| reason == "KEY_NOT_FOUND")
 }

@@ -4,11 +4,14 @@
 //! write does so only if no connection came about, because then it surely was not sent; otherwise it may have been
 //! carried out, and the caller is told ([`Error::may_have_executed`]) rather than served twice.
 
+mod batch;
 mod endpoint;
 mod holders;
 mod keys;
+mod pipeline;
 mod ring;
 mod stream;
+mod write;
 
 use std::{
     sync::{
@@ -22,7 +25,12 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use self::endpoint::Endpoint;
-pub use self::stream::Messages;
+pub use self::{
+    batch::Scan,
+    pipeline::Pipeline,
+    stream::Messages,
+    write::{Write, Written},
+};
 use crate::error::{Access, Error};
 
 /// A message may hold a value of the largest size that a peer can be configured for, and a page of an export.
@@ -54,6 +62,8 @@ pub struct Client {
     options: Options,
     /// Whose keys are read and written; empty: `default`.
     keyspace: Arc<str>,
+    /// Reads may be answered by whichever replica is at hand.
+    any_replica: bool,
 }
 
 impl Client {
@@ -88,7 +98,13 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Error::usage("no endpoint is given"));
         }
-        Ok(Self { endpoints: endpoints.into(), preferred: Arc::default(), options, keyspace: "".into() })
+        Ok(Self {
+            endpoints: endpoints.into(),
+            preferred: Arc::default(),
+            options,
+            keyspace: "".into(),
+            any_replica: false,
+        })
     }
 
     /// Waits for a connection to any of the endpoints.
@@ -113,13 +129,21 @@ impl Client {
         self
     }
 
+    /// The same client whose reads any replica may answer, perhaps with an old value: cheaper, and also where most replicas
+    /// can't be reached. Otherwise reads in chain mode are linearizable. See `GetRequest.any_replica`.
+    #[must_use]
+    pub fn at_any_replica(mut self) -> Self {
+        self.any_replica = true;
+        self
+    }
+
     /// A client with the same options that asks the peer at `endpoint`, and only that one.
     ///
     /// # Errors
     /// Usage if the endpoint is malformed.
     pub fn only(&self, endpoint: &str) -> Result<Self, Error> {
         let client = Self::lazy([endpoint], self.options.clone())?;
-        Ok(client.in_keyspace(&self.keyspace))
+        Ok(Self { any_replica: self.any_replica, ..client.in_keyspace(&self.keyspace) })
     }
 
     /// The endpoints, as `HOST:PORT`, in the order in which they were given.

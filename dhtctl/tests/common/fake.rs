@@ -1,5 +1,7 @@
 //! The fake peer.
 
+#[path = "fake_keys.rs"]
+mod keys;
 #[path = "parts.rs"]
 mod parts;
 
@@ -10,14 +12,12 @@ use std::{
 
 use bytes::Bytes;
 use dhtctl::proto::{
-    CompareAndSetRequest, CompareAndSetResponse, CreateKeyspaceRequest, CreateKeyspaceResponse, DeleteRequest,
-    DeleteResponse, DepartRequest, DepartResponse, DropKeyspaceRequest, DropKeyspaceResponse, ExplainRequest,
-    ExplainResponse, ExportRequest, ExportResponse, GetRequest, GetResponse, Hop, HopReason, IncrementRequest,
-    IncrementResponse, JoinRequest, JoinResponse, KeyValue, Keyspace, ListKeyspacesRequest, ListKeyspacesResponse,
-    LookupRequest, LookupResponse, Mode, Node, OverlayRequest, OverlayResponse, Peer, PeerPhase, PutRequest,
-    PutResponse, RecoverRequest, RecoverResponse, SetReplicasRequest, SetReplicasResponse, StatusRequest,
-    StatusResponse, VerifyRequest, VerifyResponse, Version,
-    kv_service_server::{KvService, KvServiceServer},
+    CreateKeyspaceRequest, CreateKeyspaceResponse, DepartRequest, DepartResponse, DropKeyspaceRequest,
+    DropKeyspaceResponse, ExplainRequest, ExplainResponse, Hop, HopReason, JoinRequest, JoinResponse, Keyspace,
+    ListKeyspacesRequest, ListKeyspacesResponse, LookupRequest, LookupResponse, Mode, Node, OverlayRequest,
+    OverlayResponse, Peer, PeerPhase, RecoverRequest, RecoverResponse, SetReplicasRequest, SetReplicasResponse,
+    StatusRequest, StatusResponse, VerifyRequest, VerifyResponse,
+    kv_service_server::KvServiceServer,
     lookup_request::Target,
     ring_service_server::{RingService, RingServiceServer},
 };
@@ -199,80 +199,6 @@ impl State {
 
 #[derive(Clone)]
 struct Service(Arc<State>);
-
-fn version() -> Option<Version> {
-    Some(Version { clock: 1_700_000_000_000 << 16 | 3, peer_id: vec![0xab; 16].into() })
-}
-
-#[tonic::async_trait]
-impl KvService for Service {
-    async fn put(&self, request: Request<PutRequest>) -> Answer<PutResponse> {
-        let request = request.into_inner();
-        self.0.arrived.send_modify(|arrived| *arrived += 1);
-        let mut open = self.0.open.subscribe();
-        open.wait_for(|open| *open).await.map_err(|_| Status::internal("the gate is gone"))?;
-        if let Some(refusal) = locked(&self.0.refusals).pop_front() {
-            return Err(refusal);
-        }
-        *locked(&self.0.last_min_durable) = request.min_durable;
-        *locked(&self.0.last_keyspace) = request.keyspace;
-        let existed = locked(&self.0.store).insert(request.key, request.value).is_some();
-        Ok(Response::new(PutResponse { version: version(), durable: request.min_durable.max(1), existed, revision: 0 }))
-    }
-
-    async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {
-        self.0.check_read()?;
-        let value = locked(&self.0.store).get(&request.into_inner().key).cloned();
-        let value = value.ok_or_else(|| refusal(Code::NotFound, "KEY_NOT_FOUND"))?;
-        Ok(Response::new(GetResponse { value, version: version(), ..GetResponse::default() }))
-    }
-
-    async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
-        let existed = locked(&self.0.store).remove(&request.into_inner().key).is_some();
-        Ok(Response::new(DeleteResponse { version: version(), durable: 1, existed, revision: 0 }))
-    }
-
-    async fn compare_and_set(&self, request: Request<CompareAndSetRequest>) -> Answer<CompareAndSetResponse> {
-        let request = request.into_inner();
-        let mut store = locked(&self.0.store);
-        if store.get(&request.key) != request.expected.as_ref() {
-            return Err(refusal(Code::FailedPrecondition, "CONDITION_FAILED"));
-        }
-        store.insert(request.key, request.value);
-        Ok(Response::new(CompareAndSetResponse { revision: 7, durable: 3 }))
-    }
-
-    async fn increment(&self, request: Request<IncrementRequest>) -> Answer<IncrementResponse> {
-        let IncrementRequest { key, by, .. } = request.into_inner();
-        let mut store = locked(&self.0.store);
-        let text = store.get(&key).map(|value| String::from_utf8_lossy(value).into_owned());
-        let held: i64 =
-            text.map_or(Ok(0), |text| text.parse()).map_err(|_| refusal(Code::FailedPrecondition, "WRONG_TYPE"))?;
-        let total = held + by;
-        store.insert(key, total.to_string().into());
-        Ok(Response::new(IncrementResponse { total, revision: 8, durable: 3 }))
-    }
-
-    type ExportStream = Messages<ExportResponse>;
-
-    async fn export(&self, _: Request<ExportRequest>) -> Answer<Self::ExportStream> {
-        self.0.check_read()?;
-        let items: Vec<KeyValue> = locked(&self.0.store)
-            .iter()
-            .map(|(key, value)| KeyValue {
-                key: key.clone(),
-                value: value.clone(),
-                version: version(),
-                ..KeyValue::default()
-            })
-            .collect();
-        let slots_total = u32::try_from(items.len().div_ceil(7)).unwrap_or(u32::MAX);
-        let page =
-            |(items, slots_done): (&[KeyValue], u32)| ExportResponse { items: items.to_vec(), slots_done, slots_total };
-        let pages: Vec<_> = items.chunks(7).zip(1..).map(page).map(Ok).collect();
-        Ok(Response::new(iter(pages)))
-    }
-}
 
 #[tonic::async_trait]
 impl RingService for Service {

@@ -177,7 +177,7 @@ impl Coordinator {
     }
 
     async fn read_catalogue(&self) -> Result<Catalogue, OperationError> {
-        match self.read_chain(Catalogue::key()).await? {
+        match self.read_chain(Catalogue::key(), false).await? {
             Some(Record { revision, value: Value::Bytes(value) }) => Ok(wire::decode_catalogue_value(revision, value)?),
             Some(_) => Err(wire::Malformed("the catalogue's record holds a counter").into()),
             None => {

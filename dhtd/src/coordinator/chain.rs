@@ -3,7 +3,7 @@
 //! Views are cached: whoever goes by an old one is told the newer one with the refusal. What was not carried out is
 //! tried again while the client waits; what may have been is not, unless the command names itself.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use dht_core::{
     record::RecordKey,
@@ -20,13 +20,13 @@ use tokio::{
 
 use super::{Coordinator, OperationError};
 use crate::{
-    driver::chains::{Chains, ReadDone, WriteDone},
+    driver::chains::{Batch, Chains, ReadDone, WriteDone},
     transport::{CallError, Lane},
     wire::{Malformed, chain as wire},
 };
 
 /// What came of sending a request to one peer.
-enum Attempt<T> {
+pub(super) enum Attempt<T> {
     Done(T),
     /// Nothing was done.
     Refused(Refusal),
@@ -39,10 +39,21 @@ enum Attempt<T> {
 impl Coordinator {
     /// Has the slot's head carry a command out. Returns what came of it, and how many replicas have it on disk.
     pub(super) async fn command(&self, command: Command, wanted: u32) -> Result<(Outcome, u32), OperationError> {
+        self.command_again(command, wanted, false).await
+    }
+
+    /// As [`Coordinator::command`], after an attempt that failed; with `in_doubt` it may have been carried out.
+    pub(super) async fn command_again(
+        &self,
+        command: Command,
+        wanted: u32,
+        mut in_doubt: bool,
+    ) -> Result<(Outcome, u32), OperationError> {
+        if in_doubt && command.request.is_none() {
+            return Err(OperationError::OutcomeUnknown);
+        }
         let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&command.at.key));
         let deadline = Instant::now() + PATIENCE;
-        // An earlier attempt may have been carried out.
-        let mut in_doubt = false;
         loop {
             let mut failure = OperationError::ViewUnknown { slot: slot.0 };
             if !in_doubt {
@@ -77,15 +88,16 @@ impl Coordinator {
         }
     }
 
-    /// Reads what is committed under a key, at any member of the slot's chain: this peer, if it is one.
-    pub(super) async fn read_chain(&self, at: RecordKey) -> Result<Option<Record>, OperationError> {
+    /// Reads what is committed under a key, at any member of the slot's chain: this peer, if it is one. With `any`, what
+    /// the member has, perhaps from before.
+    pub(super) async fn read_chain(&self, at: RecordKey, any: bool) -> Result<Option<Record>, OperationError> {
         let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&at.key));
-        if let Some(record) = chains.read_clean(slot, &at) {
+        if let Some(record) = read_here(chains, slot, &at, any) {
             return Ok(record);
         }
         let mut failure = OperationError::ViewUnknown { slot: slot.0 };
         // Whoever is asked then may never answer, and nothing has to be waited for: a read changes nothing.
-        let read = timeout(PATIENCE, self.read_somewhere(chains, slot, &at, &mut failure)).await;
+        let read = timeout(PATIENCE, self.read_somewhere(chains, slot, &at, any, &mut failure)).await;
         read.unwrap_or(Err(failure))
     }
 
@@ -95,6 +107,7 @@ impl Coordinator {
         chains: &Chains,
         slot: Slot,
         at: &RecordKey,
+        any: bool,
         failure: &mut OperationError,
     ) -> Result<Option<Record>, OperationError> {
         let me = self.me();
@@ -106,7 +119,7 @@ impl Coordinator {
                 let mut others: Vec<PeerId> = others.collect();
                 others.shuffle(&mut rand::rng());
                 for peer in view.has(me).then_some(me).into_iter().chain(others) {
-                    match self.read_at(chains, peer, slot, at).await {
+                    match self.read_at(chains, peer, slot, at, any).await {
                         Attempt::Done(record) => return Ok(record),
                         Attempt::Refused(refusal) => *failure = refusal.into(),
                         Attempt::NotThere | Attempt::Unknown => *failure = Refusal::Unavailable.into(),
@@ -118,8 +131,20 @@ impl Coordinator {
         }
     }
 
-    /// Carries out what another peer has asked this one for, as the slot's head.
-    pub async fn write_chain_for_peer(&self, call: v1::ChainWriteCall, reply: impl FnOnce(Reply) + Send + 'static) {
+    /// Hands over what other peers have asked this one for.
+    pub async fn carry_out_for_peer(&self, batch: Batch) {
+        if let Ok(chains) = self.chains() {
+            chains.carry_out(batch).await;
+        } // Otherwise nothing was added to it.
+    }
+
+    /// Adds to the batch what another peer has asked this one for, as the slot's head.
+    pub fn write_chain_for_peer(
+        &self,
+        call: v1::ChainWriteCall,
+        batch: &mut Batch,
+        reply: impl FnOnce(Reply) + Send + 'static,
+    ) {
         let decoded = || {
             let epoch = wire::decode_epoch(call.epoch.unwrap_or_default())?;
             Ok::<_, Malformed>((epoch, wire::decode_command(call.command.unwrap_or_default())?))
@@ -142,11 +167,17 @@ impl Coordinator {
             });
             reply(Reply::ChainWrite(v1::ChainWriteReply { result, view }));
         });
-        chains.write(slot, epoch, command, done).await;
+        batch.write(slot, epoch, command, done);
     }
 
-    /// Reads for another peer, as a member of the slot's chain.
-    pub async fn read_chain_for_peer(&self, call: v1::ChainReadCall, reply: impl FnOnce(Reply) + Send + 'static) {
+    /// Reads for another peer, as a member of the slot's chain: at once, or with the batch.
+    pub fn read_chain_for_peer(
+        &self,
+        call: v1::ChainReadCall,
+        batch: &mut Batch,
+        reply: impl FnOnce(Reply) + Send + 'static,
+    ) {
+        let any = call.any_replica;
         let checked = Self::key_in(call.keyspace, call.key).and_then(|at| {
             self.check_keyspace(at.keyspace)?;
             let slot = self.shards()?.slot_of(&at.key);
@@ -156,7 +187,7 @@ impl Coordinator {
             Ok(checked) => checked,
             Err(error) => return reply(Reply::Failure(error.into())),
         };
-        if let Some(record) = chains.read_clean(slot, &at) {
+        if let Some(record) = read_here(&chains, slot, &at, any) {
             return reply(Reply::ChainRead(read_reply(&at, Ok(record), None)));
         }
         let (views, key) = (chains.clone(), at.clone());
@@ -164,7 +195,7 @@ impl Coordinator {
             let view = result.is_err().then(|| views.view(slot)).flatten().map(|view| wire::view(&view));
             reply(Reply::ChainRead(read_reply(&key, result, view)));
         });
-        chains.read(slot, at, done).await;
+        batch.read(slot, at, done);
     }
 
     /// Which view of a slot this peer knows, for another peer.
@@ -185,7 +216,7 @@ impl Coordinator {
         chains.view(slot)?.head()
     }
 
-    pub(super) fn chains(&self) -> Result<&std::sync::Arc<Chains>, OperationError> {
+    pub(super) fn chains(&self) -> Result<&Arc<Chains>, OperationError> {
         self.0.shared.chains.get().ok_or(OperationError::NotAMember)
     }
 
@@ -208,25 +239,17 @@ impl Coordinator {
             };
         }
         let call = v1::ChainWriteCall { epoch: Some(wire::epoch(epoch)), command: Some(wire::command(command)) };
-        match self.call(chains, slot, head, Call::ChainWrite(call), WRITE_TIME).await {
-            Ok(Reply::ChainWrite(v1::ChainWriteReply { result, view })) => {
-                learn(chains, view);
-                match result {
-                    Some(chain_write_reply::Result::Outcome(outcome)) => {
-                        wire::decode_outcome(outcome).map_or(Attempt::Unknown, Attempt::Done)
-                    }
-                    Some(chain_write_reply::Result::Refused(refused)) => {
-                        wire::decode_refusal(refused).map_or(Attempt::Unknown, Attempt::Refused)
-                    }
-                    None => Attempt::Unknown,
-                }
-            }
-            Ok(_) | Err(CallError::Broken(_)) => Attempt::Unknown,
-            Err(CallError::NotSent(_) | CallError::Refused(_)) => Attempt::NotThere,
-        }
+        written(chains, self.call(chains, slot, head, Call::ChainWrite(call), WRITE_TIME).await)
     }
 
-    async fn read_at(&self, chains: &Chains, peer: PeerId, slot: Slot, at: &RecordKey) -> Attempt<Option<Record>> {
+    async fn read_at(
+        &self,
+        chains: &Chains,
+        peer: PeerId,
+        slot: Slot,
+        at: &RecordKey,
+        any: bool,
+    ) -> Attempt<Option<Record>> {
         if peer == self.me() {
             let (done, answer) = oneshot::channel();
             chains.read(slot, at.clone(), Box::new(|result| _ = done.send(result))).await;
@@ -236,23 +259,8 @@ impl Coordinator {
                 Ok(Err(_)) | Err(_) => Attempt::NotThere,
             };
         }
-        let call = v1::ChainReadCall { keyspace: at.keyspace.0, key: at.key.clone() };
-        let Ok(Reply::ChainRead(v1::ChainReadReply { result, view })) =
-            self.call(chains, slot, peer, Call::ChainRead(call), READ_TIME).await
-        else {
-            return Attempt::NotThere;
-        };
-        learn(chains, view);
-        match result {
-            Some(chain_read_reply::Result::Record(record)) => {
-                wire::decode_record(record).map_or(Attempt::NotThere, |(_, record)| Attempt::Done(Some(record)))
-            }
-            Some(chain_read_reply::Result::Absent(_)) => Attempt::Done(None),
-            Some(chain_read_reply::Result::Refused(refused)) => {
-                wire::decode_refusal(refused).map_or(Attempt::NotThere, Attempt::Refused)
-            }
-            None => Attempt::NotThere,
-        }
+        let call = v1::ChainReadCall { keyspace: at.keyspace.0, key: at.key.clone(), any_replica: any };
+        read(chains, self.call(chains, slot, peer, Call::ChainRead(call), READ_TIME).await)
     }
 
     /// Whom the slot's group has lost, nothing is sent to: it would lie there until the peer is back, and nobody would know
@@ -265,14 +273,18 @@ impl Coordinator {
         call: Call,
         limit: Duration,
     ) -> Result<Reply, CallError> {
-        let address = self.0.shared.routes.load().peer(peer).map(|peer| peer.address.clone());
-        let address = address.filter(|_| !chains.has_lost(slot, peer));
+        let address = self.address_of(chains, slot, peer);
         let address = address.ok_or_else(|| CallError::NotSent("a peer that is gone".into()))?;
         self.0.shared.calls.call(&address, Lane::Foreground, call, limit).await
     }
 
+    pub(super) fn address_of(&self, chains: &Chains, slot: Slot, peer: PeerId) -> Option<Arc<str>> {
+        let address = self.0.shared.routes.load().peer(peer).map(|peer| peer.address.clone());
+        address.filter(|_| !chains.has_lost(slot, peer))
+    }
+
     /// The newest view that is known here; if there is none, what those say who should hold the slot.
-    async fn view(&self, chains: &Chains, slot: Slot) -> Option<std::sync::Arc<View>> {
+    async fn view(&self, chains: &Chains, slot: Slot) -> Option<Arc<View>> {
         if chains.view(slot).is_none() {
             let home = self.home(slot).await.unwrap_or_default();
             let home = home.into_iter().map(|peer| peer.id).collect();
@@ -307,6 +319,48 @@ impl Coordinator {
     }
 }
 
+/// What this peer can read without asking anybody.
+#[allow(clippy::option_option, reason = "whether it can, and whether there is one")]
+pub(super) fn read_here(chains: &Chains, slot: Slot, at: &RecordKey, any: bool) -> Option<Option<Record>> {
+    if any { chains.read_any(slot, at) } else { chains.read_clean(slot, at) }
+}
+
+/// What another peer's answer to a command says.
+pub(super) fn written(chains: &Chains, answer: Result<Reply, CallError>) -> Attempt<Outcome> {
+    match answer {
+        Ok(Reply::ChainWrite(v1::ChainWriteReply { result, view })) => {
+            learn(chains, view);
+            match result {
+                Some(chain_write_reply::Result::Outcome(outcome)) => {
+                    wire::decode_outcome(outcome).map_or(Attempt::Unknown, Attempt::Done)
+                }
+                Some(chain_write_reply::Result::Refused(refused)) => {
+                    wire::decode_refusal(refused).map_or(Attempt::Unknown, Attempt::Refused)
+                }
+                None => Attempt::Unknown,
+            }
+        }
+        Ok(_) | Err(CallError::Broken(_)) => Attempt::Unknown,
+        Err(CallError::NotSent(_) | CallError::Refused(_)) => Attempt::NotThere,
+    }
+}
+
+/// What another peer's answer to a read says.
+pub(super) fn read(chains: &Chains, answer: Result<Reply, CallError>) -> Attempt<Option<Record>> {
+    let Ok(Reply::ChainRead(v1::ChainReadReply { result, view })) = answer else { return Attempt::NotThere };
+    learn(chains, view);
+    match result {
+        Some(chain_read_reply::Result::Record(record)) => {
+            wire::decode_record(record).map_or(Attempt::NotThere, |(_, record)| Attempt::Done(Some(record)))
+        }
+        Some(chain_read_reply::Result::Absent(_)) => Attempt::Done(None),
+        Some(chain_read_reply::Result::Refused(refused)) => {
+            wire::decode_refusal(refused).map_or(Attempt::NotThere, Attempt::Refused)
+        }
+        None => Attempt::NotThere,
+    }
+}
+
 fn read_reply(at: &RecordKey, result: Result<Option<Record>, Refusal>, view: Option<v1::View>) -> v1::ChainReadReply {
     let result = Some(match result {
         Ok(Some(record)) => chain_read_reply::Result::Record(wire::record(at, &record)),
@@ -330,10 +384,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a write may take until nothing is known of it: together with [`PATIENCE`] less than clients usually wait.
-const WRITE_TIME: Duration = Duration::from_millis(2500);
+pub(super) const WRITE_TIME: Duration = Duration::from_millis(2500);
 
 /// How long a member may take to read, before another one is asked. A guess.
-const READ_TIME: Duration = Duration::from_millis(700);
+pub(super) const READ_TIME: Duration = Duration::from_millis(700);
 
 /// How long a peer may take to say which view it knows. A guess.
 const VIEW_TIME: Duration = Duration::from_millis(500);

@@ -23,6 +23,15 @@ pub enum OperationError {
         /// What is allowed.
         limit: usize,
     },
+    /// The client's fault; nothing has changed.
+    #[error("{0}")]
+    BadBatch(String),
+    /// The client's fault.
+    #[error("this is no page token of a scan of this keyspace with this prefix")]
+    BadPageToken,
+    /// The response has no room for the value.
+    #[error("the values of this response are too large together: ask for this key again")]
+    ResponseTooLarge,
     /// What the catalogue has, or would not have; nothing has changed.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),

@@ -1,24 +1,20 @@
 //! Export: every key of the ring.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
+use bytes::Bytes;
 use dht_core::{
-    overlay::Peer,
-    record::{KeyspaceId, Mode, RecordKey},
-    replication::chain::Record,
-    ring::{PeerId, Slot},
+    record::{KeyspaceId, Mode},
+    ring::Slot,
 };
 use dhtd_proto::v1;
-use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
+use tokio::{sync::mpsc, time::sleep};
 
-use super::{Coordinator, OPERATION_TIME, OperationError, RETRY_PAUSE, get::shown};
-use crate::{
-    driver::{chains::TablePart, shards::Shards},
-    wire,
+use super::{
+    Coordinator, OPERATION_TIME, OperationError, RETRY_PAUSE,
+    slots::{Page, Part},
 };
-
-/// One message of a scan.
-pub(crate) type Page = v1::ScanSlotsResponse;
+use crate::driver::KeyRange;
 
 impl Coordinator {
     /// Streams the keys of a keyspace, each slot from one of its replicas. Ends early if the receiver is dropped.
@@ -42,7 +38,8 @@ impl Coordinator {
             let before = left.len();
             for (_, (peer, slots)) in self.plan(mode, &left, attempt).await {
                 let (pages, receiver) = mpsc::channel(8);
-                let scan = self.scan(&peer, Part { keyspace, mode, slots }, pages);
+                let range = KeyRange { keyspace, prefix: Bytes::new(), after: None };
+                let scan = self.read_slots(&peer, Part { mode, slots, range, limit: 0, keys_only: false }, pages);
                 let progress = Progress { done: total - left.len(), total };
                 let (done, _) = tokio::join!(collect(receiver, progress, &items), scan);
                 left.retain(|slot| !done.contains(slot));
@@ -61,113 +58,6 @@ impl Coordinator {
         }
         Ok(())
     }
-
-    /// Reads slots as this peer holds them.
-    ///
-    /// # Errors
-    /// If this peer holds no data yet, or the keyspace was dropped.
-    pub async fn scan_here(&self, part: Part, pages: mpsc::Sender<Page>) -> Result<(), OperationError> {
-        let Part { keyspace, mode, slots } = part;
-        self.check_keyspace(keyspace)?;
-        if mode == Mode::Chain {
-            return self.scan_chains_here(keyspace, slots, pages).await;
-        }
-        let (this, shards) = (self.clone(), self.shards()?.clone());
-        let scan = spawn_blocking(move || {
-            for slot in slots {
-                // The flag is read first: what is synced afterwards was so when the records were read.
-                scan_slot(&shards, keyspace, slot, this.synced(slot), &pages)?;
-            }
-            Ok(())
-        });
-        scan.await.unwrap_or(Err(OperationError::Stopping))
-    }
-
-    /// Reads those slots of which this peer is the head: it is the first to know what is committed.
-    async fn scan_chains_here(
-        &self,
-        keyspace: KeyspaceId,
-        slots: Vec<Slot>,
-        pages: mpsc::Sender<Page>,
-    ) -> Result<(), OperationError> {
-        let chains = self.chains()?;
-        for slot in slots {
-            // Of a slot that is not served here no page comes: somebody else is asked.
-            let Ok(mut parts) = chains.scan(slot, keyspace).await else { continue };
-            while let Some(TablePart { records, done, .. }) = parts.recv().await {
-                let items: Vec<v1::KeyValue> = records.into_iter().map(item).collect();
-                let mut chunks: Vec<Vec<v1::KeyValue>> = items.chunks(PAGE_ITEMS).map(<[_]>::to_vec).collect();
-                let last = chunks.pop().unwrap_or_default();
-                let page = |items, slot_done| Page { slot: slot.0, items, slot_done, synced: true };
-                let all = chunks.into_iter().map(|items| page(items, false)).chain([page(last, done)]);
-                for page in all {
-                    if pages.send(page).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn scan(&self, peer: &Peer, part: Part, pages: mpsc::Sender<Page>) {
-        if peer.id == self.me() {
-            drop(self.scan_here(part, pages).await);
-            return;
-        }
-        let Some(channel) = self.0.shared.channels.get(&peer.address) else { return };
-        let mut client =
-            v1::peer_service_client::PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
-        let ring_id = wire::ring_id_bytes(self.0.shared.routes.load().ring.as_ref());
-        let Part { keyspace, mode, slots } = part;
-        let slots = slots.iter().map(|slot| slot.0).collect();
-        let request = v1::ScanSlotsRequest { ring_id, slots, keyspace: keyspace.0, mode: wire::mode(mode).into() };
-        let Ok(response) = client.scan_slots(request).await else { return };
-        let mut stream = response.into_inner();
-        while let Ok(Some(page)) = stream.message().await {
-            if pages.send(page).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Which peer is asked for which slots: this one where it can answer, else any other replica.
-    async fn plan(&self, mode: Mode, slots: &[Slot], attempt: usize) -> BTreeMap<PeerId, (Peer, Vec<Slot>)> {
-        let mut plan: BTreeMap<_, (Peer, Vec<Slot>)> = BTreeMap::new();
-        let me = self.me();
-        if mode == Mode::Chain
-            && let Ok(chains) = self.chains()
-        {
-            for slot in slots {
-                let head = self.head(chains, *slot, attempt > 0).await;
-                if let Some(peer) = head.and_then(|head| self.0.shared.routes.load().peer(head).cloned()) {
-                    plan.entry(peer.id).or_insert_with(|| (peer, Vec::new())).1.push(*slot);
-                }
-            }
-            return plan;
-        }
-        for slot in slots {
-            let group = self.home(*slot).await.unwrap_or_default();
-            let here = group.iter().find(|peer| peer.id == me && self.synced(*slot));
-            // Another replica at each attempt: the one before may be one that cannot answer.
-            let others: Vec<&Peer> = group.iter().filter(|peer| peer.id != me).collect();
-            let there = others.get((attempt + slot.0 as usize) % others.len().max(1)).copied();
-            if let Some(peer) = here.or(there).or(group.first()) {
-                plan.entry(peer.id).or_insert_with(|| (peer.clone(), Vec::new())).1.push(*slot);
-            }
-        }
-        plan
-    }
-}
-
-/// What is read of one peer.
-pub struct Part {
-    /// Of which keyspace.
-    pub keyspace: KeyspaceId,
-    /// How that is replicated.
-    pub mode: Mode,
-    /// Which slots.
-    pub slots: Vec<Slot>,
 }
 
 /// How many slots were sent whole, of how many.
@@ -214,49 +104,6 @@ async fn collect(
     }
     done
 }
-
-fn item((at, record): (RecordKey, Record)) -> v1::KeyValue {
-    let (value, counter) = shown(record.value);
-    v1::KeyValue { key: at.key, value, version: None, revision: record.revision, counter }
-}
-
-fn scan_slot(
-    shards: &Shards,
-    keyspace: KeyspaceId,
-    slot: Slot,
-    synced: bool,
-    pages: &mpsc::Sender<Page>,
-) -> Result<(), OperationError> {
-    let (mut items, mut bytes) = (Vec::new(), 0);
-    for entry in shards.scan_keyspace(slot, keyspace) {
-        let (at, record) = entry?;
-        let Some(value) = record.value().cloned() else { continue };
-        bytes += at.key.len() + value.len();
-        items.push(v1::KeyValue {
-            key: at.key,
-            value,
-            version: Some(wire::version(record.version)),
-            revision: 0,
-            counter: None,
-        });
-        if bytes >= PAGE_BYTES || items.len() >= PAGE_ITEMS {
-            bytes = 0;
-            let page = Page { slot: slot.0, items: std::mem::take(&mut items), slot_done: false, synced };
-            if pages.blocking_send(page).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    let _ = pages.blocking_send(Page { slot: slot.0, items, slot_done: true, synced });
-    Ok(())
-}
-
-/// What one message holds at most (DESIGN, section 2: page size 1,000).
-const PAGE_ITEMS: usize = 1000;
-const PAGE_BYTES: usize = 512 << 10;
-
-/// A page's last value may be as large as a value may be.
-const MESSAGE_BYTES: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,10 @@ use dhtd_proto::v1::{self, peer_call::Call, peer_reply::Reply};
 use tokio::time::sleep;
 
 use super::{Coordinator, OPERATION_TIME, OperationError, REPLICA_TIME, RETRY_PAUSE, Stamp};
-use crate::{transport::Lane, wire};
+use crate::{
+    transport::{CallError, Lane},
+    wire,
+};
 
 /// A value that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,19 +39,13 @@ pub struct Held {
 }
 
 impl Coordinator {
-    /// Reads a key of a keyspace of this mode.
+    /// Reads a key of a keyspace of this mode; with `any`, at any replica, which in chain mode may have an old value.
     ///
     /// # Errors
     /// [`OperationError::KeyNotFound`] if there is none; see [`OperationError`] for the rest.
-    pub async fn get(&self, mode: Mode, at: RecordKey) -> Result<Read, OperationError> {
+    pub async fn get(&self, mode: Mode, at: RecordKey, any: bool) -> Result<Read, OperationError> {
         if mode == Mode::Chain {
-            return match self.read_chain(at).await? {
-                Some(chain::Record { revision, value }) => {
-                    let (value, counter) = shown(value);
-                    Ok(Read { value, stamp: Stamp::Revision(revision), counter })
-                }
-                None => Err(OperationError::KeyNotFound),
-            };
+            return chain_value_of(self.read_chain(at, any).await?);
         }
         let slot = self.shards()?.slot_of(&at.key);
         let deadline = Instant::now() + OPERATION_TIME;
@@ -113,14 +110,19 @@ impl Coordinator {
 
     pub(super) async fn read_there(&self, peer: &Peer, at: &RecordKey) -> Result<Held, OperationError> {
         let call = Call::Read(v1::ReadCall { keyspace: at.keyspace.0, key: at.key.clone() });
-        match self.0.shared.calls.call(&peer.address, Lane::Foreground, call, REPLICA_TIME).await? {
-            Reply::Read(reply) => {
-                let record = reply.record.map(wire::decode_stored_record).transpose();
-                let record = record.map_err(|_| OperationError::NoReplica)?.map(|(_, record)| record);
-                Ok(Held { record, synced: reply.synced })
-            }
-            _ => Err(OperationError::NoReplica),
+        held(self.0.shared.calls.call(&peer.address, Lane::Foreground, call, REPLICA_TIME).await)
+    }
+}
+
+/// What another peer's answer to a read says.
+pub(super) fn held(answer: Result<Reply, CallError>) -> Result<Held, OperationError> {
+    match answer? {
+        Reply::Read(reply) => {
+            let record = reply.record.map(wire::decode_stored_record).transpose();
+            let record = record.map_err(|_| OperationError::NoReplica)?.map(|(_, record)| record);
+            Ok(Held { record, synced: reply.synced })
         }
+        _ => Err(OperationError::NoReplica),
     }
 }
 
@@ -132,7 +134,13 @@ pub(super) fn shown(value: Value) -> (Bytes, Option<i64>) {
     }
 }
 
-fn value_of(record: Option<Record>) -> Result<Read, OperationError> {
+pub(super) fn chain_value_of(record: Option<chain::Record>) -> Result<Read, OperationError> {
+    let chain::Record { revision, value } = record.ok_or(OperationError::KeyNotFound)?;
+    let (value, counter) = shown(value);
+    Ok(Read { value, stamp: Stamp::Revision(revision), counter })
+}
+
+pub(super) fn value_of(record: Option<Record>) -> Result<Read, OperationError> {
     let record = record.ok_or(OperationError::KeyNotFound)?;
     let value = record.value().cloned().ok_or(OperationError::KeyNotFound)?;
     Ok(Read { value, stamp: Stamp::Version(record.version), counter: None })

@@ -3,14 +3,17 @@
 //! Any peer coordinates any operation. A write is carried out by one replica, which gives it its version, and pushed
 //! from there to the others; a read is answered by any replica that is synced, or by the newest that the others hold.
 
+mod batch;
 mod catalogue;
 mod chain;
 mod commit;
 mod error;
 mod explain;
-pub(crate) mod export;
+mod export;
 mod get;
 mod recover;
+mod scan;
+pub(crate) mod slots;
 mod verify;
 mod write;
 
@@ -27,11 +30,13 @@ use dht_core::{
     ring::{PeerId, Slot},
 };
 
+pub use batch::{Completed, Completion, Operation};
 pub use commit::{Done, WriteOutcome};
 pub use error::OperationError;
 pub use explain::{Explanation, Stand, committed};
 pub use get::{Held, Read};
 pub use recover::{Findings, RecoverError};
+pub use scan::Scan;
 pub use verify::VERIFY_TIME;
 
 use self::commit::Queues;

@@ -27,6 +27,20 @@ impl Coordinator {
     /// # Errors
     /// See [`OperationError`].
     pub async fn execute(&self, mode: Mode, command: Command, min_durable: u32) -> Result<Executed, OperationError> {
+        match self.intended(mode, command)? {
+            Intended::Command(command) => {
+                let (outcome, replicas) = self.command(command, min_durable).await?;
+                executed(outcome, replicas)
+            }
+            Intended::Change(at, content) => Ok(self.write(at, content, min_durable).await?.into()),
+        }
+    }
+
+    /// What a command is in a keyspace of this mode.
+    ///
+    /// # Errors
+    /// If it is too large, or can't be done there.
+    pub(super) fn intended(&self, mode: Mode, command: Command) -> Result<Intended, OperationError> {
         let limit = self.0.limits.value_bytes;
         if let Action::Put(value) = &command.action
             && value.len() > limit
@@ -34,27 +48,12 @@ impl Coordinator {
             return Err(OperationError::ValueTooLarge { bytes: value.len(), limit });
         }
         if mode == Mode::Chain {
-            return self.execute_in_chain(command, min_durable).await;
+            return Ok(Intended::Command(command));
         }
-        let content = match (command.action, command.condition) {
-            (Action::Put(value), None) => Content::Value(value),
-            (Action::Delete, None) => Content::Tombstone,
-            _ => return Err(OperationError::NeedsChain),
-        };
-        let WriteOutcome { version, durable, existed } = self.write(command.at, content, min_durable).await?;
-        Ok(Executed { stamp: Stamp::Version(version), durable, existed, total: None })
-    }
-
-    async fn execute_in_chain(&self, command: Command, min_durable: u32) -> Result<Executed, OperationError> {
-        let (outcome, durable) = self.command(command, min_durable).await?;
-        match outcome {
-            Outcome::Done { revision, total, existed } => {
-                Ok(Executed { stamp: Stamp::Revision(revision), durable, existed, total })
-            }
-            Outcome::NothingThere => Ok(Executed { stamp: Stamp::Revision(0), durable, existed: false, total: None }),
-            Outcome::ConditionFailed(revision) => Err(OperationError::ConditionFailed { revision }),
-            Outcome::WrongType => Err(OperationError::WrongType),
-            Outcome::Overflow => Err(OperationError::Overflow),
+        match (command.action, command.condition) {
+            (Action::Put(value), None) => Ok(Intended::Change(command.at, Content::Value(value))),
+            (Action::Delete, None) => Ok(Intended::Change(command.at, Content::Tombstone)),
+            _ => Err(OperationError::NeedsChain),
         }
     }
 
@@ -88,7 +87,12 @@ impl Coordinator {
     /// Has a replica carry the write out: this peer, if it is one. A write whose replica does not answer, or cannot take
     /// it, is given to another one: the client still waits, so that the later of two versions of it is as good as the
     /// earlier.
-    async fn write(&self, at: RecordKey, content: Content, min_durable: u32) -> Result<WriteOutcome, OperationError> {
+    pub(super) async fn write(
+        &self,
+        at: RecordKey,
+        content: Content,
+        min_durable: u32,
+    ) -> Result<WriteOutcome, OperationError> {
         let shards = self.shards()?;
         let slot = shards.slot_of(&at.key);
         let wanted = min_durable.max(1);
@@ -112,7 +116,7 @@ impl Coordinator {
                 match self.write_there(peer, &at, &content, wanted).await {
                     Ok(outcome) => return Ok(outcome),
                     Err(CallError::NotSent(_) | CallError::Broken(_)) => {}
-                    Err(CallError::Refused(failure)) if ANOTHER_MAY.contains(&failure.reason.as_str()) => {
+                    Err(CallError::Refused(failure)) if another_may(&failure) => {
                         refusal = OperationError::Remote(failure);
                     }
                     Err(CallError::Refused(failure)) => return Err(OperationError::Remote(failure)),
@@ -136,7 +140,7 @@ impl Coordinator {
         routes.ring.map_or(0, |ring| ring.replicas).min(routes.peers().count())
     }
 
-    async fn commit(&self, shards: &Arc<Shards>, intents: Vec<Intent>) {
+    pub(super) async fn commit(&self, shards: &Arc<Shards>, intents: Vec<Intent>) {
         self.0.queues.push(&self.0.shared, &self.0.control, shards, intents).await;
     }
 
@@ -147,21 +151,61 @@ impl Coordinator {
         content: &Content,
         min_durable: u32,
     ) -> Result<WriteOutcome, CallError> {
-        let value = match content {
-            Content::Value(value) => Some(value.clone()),
-            Content::Tombstone => None,
-        };
-        let call = Call::Write(v1::WriteCall { keyspace: at.keyspace.0, key: at.key.clone(), value, min_durable });
-        let broken = || CallError::Broken(peer.address.clone());
+        let call = write_call(at, content, min_durable);
         let limit = REPLICA_TIME + REPLICA_TIME / 2; // Longer than the replica itself waits for others.
-        match self.0.shared.calls.call(&peer.address, Lane::Foreground, call, limit).await? {
-            Reply::Write(reply) => {
-                let version = wire::decode_version(reply.version.as_ref()).map_err(|_| broken())?;
-                Ok(WriteOutcome { version, durable: reply.durable, existed: reply.existed })
-            }
-            _ => Err(broken()),
-        }
+        outcome(&peer.address, self.0.shared.calls.call(&peer.address, Lane::Foreground, call, limit).await)
     }
+}
+
+/// A client's write, by the mode of its keyspace.
+#[derive(Clone)]
+pub(super) enum Intended {
+    Command(Command),
+    Change(RecordKey, Content),
+}
+
+impl From<WriteOutcome> for Executed {
+    fn from(WriteOutcome { version, durable, existed }: WriteOutcome) -> Self {
+        Self { stamp: Stamp::Version(version), durable, existed, total: None }
+    }
+}
+
+/// What a client is told of what came of its command.
+pub(super) fn executed(outcome: Outcome, durable: u32) -> Result<Executed, OperationError> {
+    match outcome {
+        Outcome::Done { revision, total, existed } => {
+            Ok(Executed { stamp: Stamp::Revision(revision), durable, existed, total })
+        }
+        Outcome::NothingThere => Ok(Executed { stamp: Stamp::Revision(0), durable, existed: false, total: None }),
+        Outcome::ConditionFailed(revision) => Err(OperationError::ConditionFailed { revision }),
+        Outcome::WrongType => Err(OperationError::WrongType),
+        Outcome::Overflow => Err(OperationError::Overflow),
+    }
+}
+
+pub(super) fn write_call(at: &RecordKey, content: &Content, min_durable: u32) -> Call {
+    let value = match content {
+        Content::Value(value) => Some(value.clone()),
+        Content::Tombstone => None,
+    };
+    Call::Write(v1::WriteCall { keyspace: at.keyspace.0, key: at.key.clone(), value, min_durable })
+}
+
+/// What another replica's answer to a write says.
+pub(super) fn outcome(address: &Arc<str>, answer: Result<Reply, CallError>) -> Result<WriteOutcome, CallError> {
+    let broken = || CallError::Broken(address.clone());
+    match answer? {
+        Reply::Write(reply) => {
+            let version = wire::decode_version(reply.version.as_ref()).map_err(|_| broken())?;
+            Ok(WriteOutcome { version, durable: reply.durable, existed: reply.existed })
+        }
+        _ => Err(broken()),
+    }
+}
+
+/// Whether another replica may carry out what this answer refuses.
+pub(super) fn another_may(failure: &v1::Failure) -> bool {
+    ANOTHER_MAY.contains(&failure.reason.as_str())
 }
 
 /// Why a replica has not carried a write out that another one may, now or in a moment.

@@ -13,6 +13,7 @@ mod claims;
 pub mod control;
 mod membership;
 mod pulse;
+mod range;
 pub mod shards;
 mod sweep;
 mod transfer;
@@ -34,6 +35,7 @@ pub use claims::Claims;
 pub use control::{Control, Handle};
 pub use membership::{Membership, RingFile, Standing};
 pub use pulse::Pulse;
+pub use range::KeyRange;
 pub use sweep::sweep;
 
 /// What the loops and the data path of one peer share.

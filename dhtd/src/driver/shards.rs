@@ -15,7 +15,7 @@ use bytes::Bytes;
 use dht_core::{
     catalogue::Catalogue,
     hlc::Timestamp,
-    record::{KeyspaceId, Mode, Record, RecordKey, keyspace_prefix, parse_storage_key, slot_prefix, storage_key},
+    record::{Mode, Record, RecordKey, parse_storage_key, slot_prefix, storage_key},
     replication::digest::SlotDigest,
     ring::{Id, PeerId, Slot, SlotBits},
 };
@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use table::SlotTable;
 
 use self::worker::{Job, Worker};
+use super::KeyRange;
 use crate::{
     clock::WallClock,
     storage::{Engine, EngineError, Syncer, Table, Ticket},
@@ -213,14 +214,13 @@ impl Shards {
         })
     }
 
-    /// The records of a slot that belong to a keyspace, tombstones included, as of now.
-    pub fn scan_keyspace(
+    /// Records of a slot, tombstones included, as of now.
+    pub fn scan_range(
         &self,
         slot: Slot,
-        keyspace: KeyspaceId,
+        range: &KeyRange,
     ) -> impl Iterator<Item = Result<(RecordKey, Record), EngineError>> {
-        let prefix = keyspace_prefix(Mode::Eventual, slot, keyspace);
-        self.engine.scan(Table::Records, &prefix, None).map(|entry| {
+        range.scan(&*self.engine, Mode::Eventual, slot).map(|entry| {
             let (key, value) = entry?;
             decode(&key, &value)
         })

@@ -1,7 +1,7 @@
 //! Deadlines that clients set, as a tower layer around all services.
 //!
 //! Tonic would answer CANCELLED a moment after the deadline, which is the wrong code; this answers DEADLINE_EXCEEDED a
-//! moment before it. It bounds the time until a reply begins; the messages of a stream are not bounded yet.
+//! moment before it: with the reply, or as the end of a stream that has begun.
 
 use std::{
     future::Future,
@@ -10,8 +10,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::{
+    Status,
     body::Body,
     codegen::http::{HeaderMap, Request, Response},
 };
@@ -54,9 +57,48 @@ where
         Box::pin(async move {
             let Some(limit) = limit else { return call.await };
             let margin = (limit / 20).min(Duration::from_millis(5));
-            let answer = timeout(limit.saturating_sub(margin), call).await;
-            answer.unwrap_or_else(|_| Ok(status::deadline_exceeded().into_http()))
+            let deadline = Instant::now() + limit.saturating_sub(margin);
+            match timeout_at(deadline, call).await {
+                Ok(answer) => Ok(answer?.map(|body| Body::new(Ending { body, at: Box::pin(sleep_until(deadline)) }))),
+                Err(_) => Ok(status::deadline_exceeded().into_http()),
+            }
         })
+    }
+}
+
+/// The messages of a reply, until a deadline.
+struct Ending {
+    body: Body,
+    at: Pin<Box<Sleep>>,
+}
+
+impl http_body::Body for Ending {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        if this.at.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        this.body = Body::empty();
+        let mut trailers = HeaderMap::new();
+        let added = status::deadline_exceeded().add_header(&mut trailers);
+        Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -80,7 +122,7 @@ pub(super) fn limit(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use std::convert::Infallible;
 
-    use tonic::Status;
+    use http_body::Body as _;
     use tower::{ServiceExt, service_fn};
 
     use super::*;
@@ -107,5 +149,35 @@ mod tests {
         let answer = DeadlineLayer.layer(never).oneshot(request).await.expect("it cannot fail");
         let status = Status::from_header_map(answer.headers()).expect("it has a status");
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    }
+
+    /// One message, and then nothing.
+    struct Stuck(Option<Bytes>);
+
+    impl http_body::Body for Stuck {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            self.get_mut().0.take().map_or(Poll::Pending, |message| Poll::Ready(Some(Ok(Frame::data(message)))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_goes_on_for_too_long_ends_with_deadline_exceeded() {
+        let stuck = service_fn(|_| async {
+            Ok::<_, Infallible>(Response::new(Body::new(Stuck(Some(Bytes::from_static(b"message"))))))
+        });
+        let mut request = Request::new(Body::empty());
+        *request.headers_mut() = headers("50m");
+        let answer = DeadlineLayer.layer(stuck).oneshot(request).await.expect("it cannot fail");
+        let mut body = answer.into_body();
+        let mut next = async || std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let message = next().await.expect("it has not ended").expect("it is fine").into_data().expect("a message");
+        assert_eq!(message.as_ref(), b"message");
+        let trailers = next().await.expect("it ends with a status").expect("it is fine").into_trailers();
+        let status = Status::from_header_map(&trailers.expect("a status")).expect("a status");
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        assert!(next().await.is_none());
     }
 }

@@ -1,22 +1,21 @@
 //! `KvService`.
 
-use dht_core::{
-    record::RecordKey,
-    replication::chain::{Action, Command, Condition},
-};
 use dhtd_proto::v1::{
-    self, CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, ExportRequest, ExportResponse,
-    GetRequest, GetResponse, IncrementRequest, IncrementResponse, PutRequest, PutResponse,
+    BatchGetRequest, BatchGetResponse, BatchWriteRequest, BatchWriteResponse, CompareAndSetRequest,
+    CompareAndSetResponse, DeleteRequest, DeleteResponse, ExportRequest, ExportResponse, GetRequest, GetResponse,
+    IncrementRequest, IncrementResponse, PipelineRequest, PutRequest, PutResponse, ScanRequest, ScanResponse,
     kv_service_server::KvService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use crate::{
-    coordinator::{Coordinator, Executed, Stamp},
-    wire,
+use super::{
+    batch,
+    operations::{Write, read},
+    pipeline::Results,
 };
+use crate::coordinator::{Coordinator, Executed, OperationError, Scan};
 
 /// Serves `KvService`.
 pub struct KvApi(pub Coordinator);
@@ -26,50 +25,53 @@ type Items = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ExportResp
 #[tonic::async_trait]
 impl KvService for KvApi {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let PutRequest { key, value, min_durable, if_revision, request, keyspace } = request.into_inner();
-        let (mode, at) = self.0.place(&keyspace, key).await?;
-        let command = command(at, if_revision.map(at_revision), Action::Put(value), request)?;
-        let Executed { stamp, durable, existed, .. } = self.0.execute(mode, command, min_durable).await?;
-        let (version, revision) = shown(stamp);
-        Ok(Response::new(PutResponse { version, durable, existed, revision }))
+        Ok(Response::new(self.execute(request.into_inner()).await?.into()))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let GetRequest { key, keyspace } = request.into_inner();
-        let (mode, at) = self.0.place(&keyspace, key).await?;
-        let read = self.0.get(mode, at).await?;
-        let (version, revision) = shown(read.stamp);
-        Ok(Response::new(GetResponse { version, value: read.value, revision, counter: read.counter }))
+        let (mode, at, any) = read(&self.0, request.into_inner()).await?;
+        Ok(Response::new(self.0.get(mode, at, any).await?.into()))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let DeleteRequest { key, min_durable, if_revision, request, keyspace } = request.into_inner();
-        let (mode, at) = self.0.place(&keyspace, key).await?;
-        let command = command(at, if_revision.map(at_revision), Action::Delete, request)?;
-        let Executed { stamp, durable, existed, .. } = self.0.execute(mode, command, min_durable).await?;
-        let (version, revision) = shown(stamp);
-        Ok(Response::new(DeleteResponse { version, durable, existed, revision }))
+        Ok(Response::new(self.execute(request.into_inner()).await?.into()))
     }
 
     async fn compare_and_set(
         &self,
         request: Request<CompareAndSetRequest>,
     ) -> Result<Response<CompareAndSetResponse>, Status> {
-        let CompareAndSetRequest { key, expected, value, request, keyspace } = request.into_inner();
-        let (mode, at) = self.0.place(&keyspace, key).await?;
-        let condition = expected.map_or(Condition::Absent, Condition::Value);
-        let command = command(at, Some(condition), Action::Put(value), request)?;
-        let Executed { stamp, durable, .. } = self.0.execute(mode, command, 1).await?;
-        Ok(Response::new(CompareAndSetResponse { revision: shown(stamp).1, durable }))
+        Ok(Response::new(self.execute(request.into_inner()).await?.into()))
     }
 
     async fn increment(&self, request: Request<IncrementRequest>) -> Result<Response<IncrementResponse>, Status> {
-        let IncrementRequest { key, by, request, keyspace } = request.into_inner();
-        let (mode, at) = self.0.place(&keyspace, key).await?;
-        let command = command(at, None, Action::Add(by), request)?;
-        let Executed { stamp, durable, total, .. } = self.0.execute(mode, command, 1).await?;
-        let total = total.unwrap_or_default(); // An increment that was carried out has one.
-        Ok(Response::new(IncrementResponse { total, revision: shown(stamp).1, durable }))
+        Ok(Response::new(self.execute(request.into_inner()).await?.into()))
+    }
+
+    async fn batch_get(&self, request: Request<BatchGetRequest>) -> Result<Response<BatchGetResponse>, Status> {
+        Ok(Response::new(batch::get(&self.0, request.into_inner()).await?))
+    }
+
+    async fn batch_write(&self, request: Request<BatchWriteRequest>) -> Result<Response<BatchWriteResponse>, Status> {
+        Ok(Response::new(batch::write(&self.0, request.into_inner()).await?))
+    }
+
+    type PipelineStream = Results;
+
+    async fn pipeline(&self, request: Request<Streaming<PipelineRequest>>) -> Result<Response<Results>, Status> {
+        Ok(Response::new(Results::of(self.0.clone(), request.into_inner())))
+    }
+
+    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
+        let ScanRequest { keyspace, prefix, page_size, page_token, keys_only } = request.into_inner();
+        if prefix.len() > dhtd_proto::MAX_KEY_BYTES {
+            return Err(OperationError::BadKey { bytes: prefix.len() }.into());
+        }
+        let (keyspace, mode) = self.0.keyspace(&keyspace).await?;
+        let limit = if page_size == 0 { PAGE_ITEMS } else { (page_size as usize).min(MOST_PAGE_ITEMS) };
+        let scan = Scan { keyspace, mode, prefix, limit, keys_only };
+        let (items, next_page_token) = self.0.scan(&scan, &page_token).await?;
+        Ok(Response::new(ScanResponse { items, next_page_token }))
     }
 
     type ExportStream = Items;
@@ -89,24 +91,13 @@ impl KvService for KvApi {
     }
 }
 
-fn command(
-    at: RecordKey,
-    condition: Option<Condition>,
-    action: Action,
-    request: Option<v1::RequestId>,
-) -> Result<Command, Status> {
-    let request = request.map(wire::chain::decode_request).transpose()?;
-    Ok(Command { at, condition, action, request })
-}
-
-/// What has no value has never been written.
-fn at_revision(revision: u64) -> Condition {
-    if revision == 0 { Condition::Absent } else { Condition::Revision(revision) }
-}
-
-fn shown(stamp: Stamp) -> (Option<v1::Version>, u64) {
-    match stamp {
-        Stamp::Version(version) => (Some(wire::version(version)), 0),
-        Stamp::Revision(revision) => (None, revision),
+impl KvApi {
+    async fn execute(&self, write: impl Into<Write>) -> Result<Executed, OperationError> {
+        let (mode, command, min_durable) = write.into().command(&self.0).await?;
+        self.0.execute(mode, command, min_durable).await
     }
 }
+
+/// Keys of a page, unless the client says how many it wants (DESIGN, section 2), and at most.
+const PAGE_ITEMS: usize = 1000;
+const MOST_PAGE_ITEMS: usize = 10_000;

@@ -28,9 +28,9 @@ use super::{
 use crate::{
     coordinator::{
         Coordinator, Done, OperationError, WriteOutcome,
-        export::{Page, Part},
+        slots::{Page, Part},
     },
-    driver::{Handle, Shared, control::Command},
+    driver::{Handle, KeyRange, Shared, chains::Batch, control::Command},
     wire::{self, Malformed, PeerBody},
 };
 
@@ -107,14 +107,16 @@ impl PeerService for PeerApi {
     async fn scan_slots(&self, request: Request<ScanSlotsRequest>) -> Result<Response<Pages>, Status> {
         let request = request.into_inner();
         let mode = wire::decode_mode(request.mode())?;
-        let ScanSlotsRequest { ring_id, slots, keyspace, .. } = request;
+        let ScanSlotsRequest { ring_id, slots, keyspace, prefix, after, limit, keys_only, .. } = request;
         check_ring(&self.shared, &ring_id)?;
         let (pages, receiver) = mpsc::channel::<Page>(4);
         let coordinator = self.coordinator.clone();
         tokio::spawn(async move {
             let slots = slots.into_iter().map(Slot).collect();
-            let part = Part { keyspace: KeyspaceId(keyspace), mode, slots };
-            if let Err(error) = coordinator.scan_here(part, pages).await {
+            let after = (!after.is_empty()).then_some(after);
+            let range = KeyRange { keyspace: KeyspaceId(keyspace), prefix, after };
+            let part = Part { mode, slots, range, limit: limit as usize, keys_only };
+            if let Err(error) = coordinator.read_slots_here(part, pages).await {
                 tracing::warn!(%error, "cannot read slots for another peer");
             }
         });
@@ -223,7 +225,7 @@ struct Calls {
 /// Works on all calls of a message at once, those of a kind together; each reply goes out with whatever else is done
 /// by then.
 async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &ReplySender) {
-    let mut by_kind = Calls::default();
+    let (mut by_kind, mut chains) = (Calls::default(), Batch::default());
     for PeerCall { tag, call } in calls {
         match call {
             Some(Call::Push(push)) => by_kind.pushes.push((tag, push)),
@@ -231,11 +233,13 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
             Some(Call::Read(read)) => by_kind.reads.push((tag, read)),
             Some(Call::ChainWrite(call)) => {
                 let replies = replies.clone();
-                coordinator.write_chain_for_peer(call, move |answer| reply(&replies, tag, answer)).await;
+                coordinator.write_chain_for_peer(call, &mut chains, move |answer| reply(&replies, tag, answer));
             }
             Some(Call::ChainRead(call)) => {
                 let replies = replies.clone();
-                coordinator.read_chain_for_peer(call, move |answer| reply(&replies, tag, answer)).await;
+                coordinator.read_chain_for_peer(call, &mut chains, move |answer| reply(&replies, tag, answer));
+                // A store that has to go to the disk must not hold up everything else.
+                consume_budget().await;
             }
             Some(Call::Catalogue(call)) => {
                 let coordinator = coordinator.clone();
@@ -267,6 +271,7 @@ async fn answer_all(coordinator: &Coordinator, calls: Vec<PeerCall>, replies: &R
             }
         }
     }
+    coordinator.carry_out_for_peer(chains).await;
     let Calls { pushes, writes, reads } = by_kind;
     if !pushes.is_empty() {
         let (coordinator, replies) = (coordinator.clone(), replies.clone());

@@ -26,17 +26,8 @@ struct Verdict(Code, &'static str);
 
 impl From<OperationError> for Status {
     fn from(error: OperationError) -> Self {
-        if let OperationError::Remote(failure) = error {
-            return status(Code::from_i32(failure.code), &failure.reason, failure.message);
-        }
-        let Verdict(code, reason) = verdict(&error);
-        let more = match &error {
-            OperationError::ConditionFailed { revision } => Some(("revision", revision.unwrap_or(0))),
-            OperationError::ChainRefused(Refusal::TooOld(revision)) => Some(("revision", *revision)),
-            _ => None,
-        };
-        let metadata = more.map(|(name, number)| (name.to_owned(), number.to_string()));
-        status_with(code, reason, message(&error), metadata.into_iter().collect())
+        let failure = v1::Failure::from(error);
+        status_with(Code::from_i32(failure.code), &failure.reason, failure.message, failure.metadata)
     }
 }
 
@@ -46,7 +37,13 @@ impl From<OperationError> for v1::Failure {
             return failure;
         }
         let Verdict(code, reason) = verdict(&error);
-        Self { code: code.into(), reason: reason.to_owned(), message: message(&error) }
+        let more = match &error {
+            OperationError::ConditionFailed { revision } => Some(("revision", revision.unwrap_or(0))),
+            OperationError::ChainRefused(Refusal::TooOld(revision)) => Some(("revision", *revision)),
+            _ => None,
+        };
+        let metadata = more.map(|(name, number)| (name.to_owned(), number.to_string())).into_iter().collect();
+        Self { code: code.into(), reason: reason.to_owned(), message: message(&error), metadata }
     }
 }
 
@@ -127,6 +124,9 @@ fn verdict(error: &OperationError) -> Verdict {
         }
         OperationError::Catalogue(CatalogueError::Full) => Verdict(Code::ResourceExhausted, "TOO_MANY_KEYSPACES"),
         OperationError::Catalogue(CatalogueError::BadReplicas(_)) => Verdict(Code::InvalidArgument, "BAD_REPLICAS"),
+        OperationError::BadBatch(_) => Verdict(Code::InvalidArgument, "BAD_BATCH"),
+        OperationError::ResponseTooLarge => Verdict(Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
+        OperationError::BadPageToken => Verdict(Code::InvalidArgument, "BAD_PAGE_TOKEN"),
         OperationError::KeyNotFound => Verdict(Code::NotFound, "KEY_NOT_FOUND"),
         OperationError::NotAMember => Verdict(Code::Unavailable, "NOT_A_MEMBER"),
         OperationError::NotReplica { .. } => Verdict(Code::Unavailable, "NOT_REPLICA"),
@@ -190,6 +190,8 @@ fn field_of(reason: &str) -> &'static str {
     match reason {
         "BAD_KEY" => "key",
         "VALUE_TOO_LARGE" => "value",
+        "BAD_BATCH" => "operations",
+        "BAD_PAGE_TOKEN" => "page_token",
         "BAD_KEYSPACE_NAME" => "name",
         "BAD_REPLICAS" => "replicas",
         "NO_SEEDS" => "seeds",
@@ -220,8 +222,12 @@ mod tests {
 
     #[test]
     fn what_another_peer_refused_keeps_its_code_and_reason() {
-        let failure =
-            v1::Failure { code: Code::FailedPrecondition.into(), reason: "TOO_FEW_PEERS".into(), message: "m".into() };
+        let failure = v1::Failure {
+            code: Code::FailedPrecondition.into(),
+            reason: "TOO_FEW_PEERS".into(),
+            message: "m".into(),
+            metadata: HashMap::new(),
+        };
         let status = Status::from(OperationError::Remote(failure));
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert_eq!(

@@ -49,10 +49,12 @@ pub struct Calls {
     routes: Arc<ArcSwap<Routes>>,
 }
 
-#[derive(Debug)]
+/// Whom to tell what came of a call; dropped if nobody ever will. It must not block.
+pub type Answer = Box<dyn FnOnce(Result<Reply, CallError>) + Send>;
+
 struct Pending {
     call: Call,
-    answer: oneshot::Sender<Result<Reply, CallError>>,
+    answer: Answer,
 }
 
 /// The task of one lane to one address.
@@ -61,7 +63,7 @@ struct Operator {
     waiting: mpsc::Receiver<Pending>,
     channels: Arc<Channels>,
     routes: Arc<ArcSwap<Routes>>,
-    in_flight: HashMap<u64, oneshot::Sender<Result<Reply, CallError>>>,
+    in_flight: HashMap<u64, Answer>,
     next_tag: u64,
 }
 
@@ -82,15 +84,23 @@ impl Calls {
     /// # Errors
     /// If there is no answer, or the peer refuses.
     pub async fn call(&self, address: &Arc<str>, lane: Lane, call: Call, limit: Duration) -> Result<Reply, CallError> {
-        let (answer, answered) = oneshot::channel();
-        let sender = self.lane(address, lane);
+        let (told, answered) = oneshot::channel();
+        let answer: Answer = Box::new(|result| drop(told.send(result)));
         let exchange = async {
-            sender.send(Pending { call, answer }).await.map_err(|_| CallError::NotSent(address.clone()))?;
+            self.submit(address, lane, [(call, answer)]).await;
             answered.await.unwrap_or_else(|_| Err(CallError::Broken(address.clone())))
         };
-        match timeout(limit, exchange).await.unwrap_or_else(|_| Err(CallError::Broken(address.clone())))? {
-            Reply::Failure(failure) => Err(CallError::Refused(failure)),
-            reply => Ok(reply),
+        timeout(limit, exchange).await.unwrap_or_else(|_| Err(CallError::Broken(address.clone())))
+    }
+
+    /// Sends calls; each is told by its own [`Answer`] what came of it, or nobody is for as long as the peer says nothing.
+    /// Returns when all have found a place in a queue. Must be called within a tokio runtime.
+    pub async fn submit(&self, address: &Arc<str>, lane: Lane, calls: impl IntoIterator<Item = (Call, Answer)>) {
+        let sender = self.lane(address, lane);
+        for (call, answer) in calls {
+            if let Err(returned) = sender.send(Pending { call, answer }).await {
+                (returned.0.answer)(Err(CallError::NotSent(address.clone())));
+            }
         }
     }
 
@@ -121,13 +131,11 @@ impl Operator {
                 Ok(line) => self.serve(line, &mut batch).await,
                 Err(_) => batch.drain(..).for_each(|pending| self.not_sent(pending)),
             }
-            self.in_flight.drain().for_each(|(_, answer)| {
-                drop(answer.send(Err(CallError::Broken(self.address.clone()))));
-            });
+            self.in_flight.drain().for_each(|(_, answer)| answer(Err(CallError::Broken(self.address.clone()))));
         }
     }
 
-    async fn connect(&self) -> Result<Line, Status> {
+    async fn connect(&mut self) -> Result<Line, Status> {
         let channel = self.channels.get(&self.address).ok_or_else(|| Status::unavailable("no address"))?;
         let mut client = v1::peer_service_client::PeerServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES)
@@ -186,13 +194,16 @@ impl Operator {
 
     fn take_reply(&mut self, reply: v1::PeerReply) {
         if let Some(answer) = self.in_flight.remove(&reply.tag) {
-            let reply = reply.reply.ok_or_else(|| CallError::Broken(self.address.clone()));
-            drop(answer.send(reply));
+            answer(match reply.reply {
+                Some(Reply::Failure(failure)) => Err(CallError::Refused(failure)),
+                Some(reply) => Ok(reply),
+                None => Err(CallError::Broken(self.address.clone())),
+            });
         }
     }
 
     fn not_sent(&self, pending: Pending) {
-        drop(pending.answer.send(Err(CallError::NotSent(self.address.clone()))));
+        (pending.answer)(Err(CallError::NotSent(self.address.clone())));
     }
 }
 

@@ -10,6 +10,6 @@ mod calls;
 mod channels;
 mod exchange;
 
-pub use calls::{CallError, Calls, Lane};
+pub use calls::{Answer, CallError, Calls, Lane};
 pub use channels::Channels;
 pub use exchange::{Exchange, Trouble, Urgency};

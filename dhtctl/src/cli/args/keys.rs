@@ -54,6 +54,9 @@ pub(crate) struct Query {
     /// Take * for a key like any other
     #[arg(long)]
     pub(crate) literal: bool,
+    /// Any replica may answer, perhaps with an old value: also where most others can't be reached
+    #[arg(long)]
+    pub(crate) any_replica: bool,
     #[command(flatten)]
     pub(crate) within: Within,
 }
@@ -159,7 +162,7 @@ pub(crate) struct Import {
     /// Lines are documents; this top-level field is the key, the line's exact bytes are the value
     #[arg(long, value_name = "FIELD")]
     pub(crate) key_field: Option<String>,
-    /// What to do with a key that exists. skip and fail read it first, which is not atomic
+    /// What to do with a key that exists. In eventual mode skip and fail read it first, which is not atomic
     #[arg(long, value_name = "WHAT", default_value = "replace")]
     pub(crate) on_duplicate: OnDuplicate,
     /// What to do about a line that is malformed or can't be written. The exit code tells either way

@@ -6,17 +6,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use dhtctl::{Client, Error, ErrorKind};
-use tokio::{signal::unix::Signal, sync::mpsc, task::JoinSet, time::Instant};
+use dhtctl::{Client, ErrorKind};
+use tokio::{signal::unix::Signal, sync::mpsc, task::JoinSet};
 
-use super::reader::Line;
+use super::{
+    reader::Line,
+    writer::{Done, Writer, Written},
+};
 use crate::cli::{
-    args::{Import, OnDuplicate, OnError},
+    args::{Import, OnError},
     console::Console,
     failure::Failure,
-    kv::quoted,
     progress::Progress,
-    retry, text,
+    text,
 };
 
 /// How many failed lines are spelled out; a file of the wrong format has millions.
@@ -86,9 +88,8 @@ impl<'a> Engine<'a> {
         console: &'a Console,
         progress: Progress,
     ) -> Self {
-        let (on_duplicate, min_durable) = (import.on_duplicate, import.min_durable);
         Self {
-            writer: Writer { client, timeout, on_duplicate, min_durable },
+            writer: Writer::new(&client, timeout, import.on_duplicate, import.min_durable),
             import,
             console,
             progress,
@@ -219,59 +220,5 @@ impl<'a> Engine<'a> {
             ending: self.ending.unwrap_or(Ending::Complete),
             elapsed: self.progress.elapsed(),
         }
-    }
-}
-
-/// Writes one key at a time.
-#[derive(Clone)]
-struct Writer {
-    client: Client,
-    timeout: Duration,
-    on_duplicate: OnDuplicate,
-    min_durable: u32,
-}
-
-struct Written {
-    line: u64,
-    key: Bytes,
-    outcome: Result<Done, Failure>,
-}
-
-enum Done {
-    Inserted,
-    Replaced,
-    Skipped,
-}
-
-impl Writer {
-    async fn write(self, line: u64, key: Bytes, value: Bytes) -> Written {
-        let outcome = match self.attempt(&key, value).await {
-            Ok(Some(done)) => Ok(done),
-            Ok(None) => Err(Failure::new(ErrorKind::Precondition, format!("the key {} exists", quoted(&key)))),
-            Err(error) => Err(Failure::call(&format!("can't write {}", quoted(&key)), &error)),
-        };
-        Written { line, key, outcome }
-    }
-
-    /// None if the key exists and must not.
-    async fn attempt(&self, key: &Bytes, value: Bytes) -> Result<Option<Done>, Error> {
-        let deadline = Instant::now() + self.timeout;
-        if self.on_duplicate != OnDuplicate::Replace {
-            let read = |left| {
-                let client = self.client.clone().with_timeout(left);
-                async move { client.get(key.clone()).await }
-            };
-            if retry::until(deadline, read).await?.is_some() {
-                return Ok((self.on_duplicate == OnDuplicate::Skip).then_some(Done::Skipped));
-            }
-        }
-        // Putting the same value twice does no harm.
-        let put = |left| {
-            let client = self.client.clone().with_timeout(left);
-            let value = value.clone();
-            async move { client.put(key.clone(), value, self.min_durable).await }
-        };
-        let answer = retry::until(deadline, put).await?;
-        Ok(Some(if answer.existed { Done::Replaced } else { Done::Inserted }))
     }
 }

@@ -6,16 +6,17 @@
 mod engine;
 mod reader;
 mod record;
+mod writer;
 
 use std::path::Path;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub(crate) use self::record::Layout;
 use self::{
     engine::{Ending, Engine, Report},
     reader::Source,
-    record::Layout,
 };
 use super::{
     args::{Arguments, Import},

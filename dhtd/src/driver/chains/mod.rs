@@ -28,19 +28,19 @@ use arc_swap::ArcSwap;
 use dht_core::{
     Rules,
     catalogue::Catalogue,
-    record::{KeyspaceId, RecordKey},
+    record::{Mode, RecordKey, storage_key},
     replication::chain::{self, Command, KeyReport, Outcome, Record, Refusal, Report, Snapshot, State},
     ring::{PeerId, Slot, SlotBits},
     view::{Claim, Epoch, Member, View},
 };
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::table::TablePart;
+pub use self::{job::Batch, table::TablePart};
 use self::{job::Job, reads::Reads, store::Store, views::Views, worker::Worker};
-use super::{Handle, Shared, shards::Shards};
+use super::{Handle, KeyRange, Shared, shards::Shards};
 use crate::{
     clock,
-    storage::{Engine, EngineError},
+    storage::{Engine, EngineError, Table},
 };
 
 /// All chains of a peer.
@@ -49,6 +49,7 @@ pub struct Chains {
     views: Arc<Views>,
     reads: Arc<Reads>,
     engine: Arc<dyn Engine>,
+    me: PeerId,
     /// One for each group.
     standing: Vec<Arc<Standing>>,
 }
@@ -126,7 +127,7 @@ impl Chains {
             tokio::spawn(worker.run(queue));
             groups.push(jobs);
         }
-        Ok(Self { groups, views, reads, engine, standing })
+        Ok(Self { groups, views, reads, engine, me: me.peer, standing })
     }
 
     /// The newest view of a slot that this peer knows.
@@ -163,13 +164,44 @@ impl Chains {
         self.hand_over(slot, Job::Read { slot, at, done }).await;
     }
 
-    /// What the slot's table has of a keyspace now, if this peer is the slot's head.
+    /// Hands commands and reads over. Returns when all have found a place in a queue.
+    pub async fn carry_out(&self, batch: Batch) {
+        for (jobs, group) in batch.0.into_iter().zip(&self.groups).filter(|(jobs, _)| !jobs.is_empty()) {
+            drop(group.send(Job::Batch(jobs)).await);
+        }
+    }
+
+    /// What this peer has under a key, perhaps from before, if it is a member of the slot's chain.
+    #[must_use]
+    #[allow(clippy::option_option, reason = "whether it is, and whether there is one")]
+    pub fn read_any(&self, slot: Slot, at: &RecordKey) -> Option<Option<Record>> {
+        // Of a slot that it is a member of it has the whole table. A table that is given up is so after the view is known.
+        let is_member = || self.view(slot).is_some_and(|view| view.has(self.me));
+        if !is_member() {
+            return None;
+        }
+        let stored = self.engine.get(Table::Records, &storage_key(Mode::Chain, slot, at)).ok()?;
+        is_member().then_some(stored.map(|value| layout::decode_record(&value)).transpose().ok()?)
+    }
+
+    /// What is committed under some keys, if this peer may say so and no entry of the slot is pending here: without a queue.
+    #[must_use]
+    pub fn scan_clean(
+        &self,
+        slot: Slot,
+        range: &KeyRange,
+    ) -> Option<impl Iterator<Item = Result<(RecordKey, Record), EngineError>>> {
+        let entries = self.reads.scan(clock::now(), &*self.engine, slot, range)?;
+        Some(entries.map(|entry| entry.and_then(|(key, value)| table::decode_entry(&key, &value))))
+    }
+
+    /// What the slot's table has under some keys now, if this peer is the slot's head.
     ///
     /// # Errors
     /// If it is not, or can't answer.
-    pub async fn scan(&self, slot: Slot, keyspace: KeyspaceId) -> Result<mpsc::Receiver<TablePart>, Refusal> {
+    pub async fn scan(&self, slot: Slot, range: KeyRange) -> Result<mpsc::Receiver<TablePart>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.hand_over(slot, Job::Scan { slot, keyspace, reply }).await;
+        self.hand_over(slot, Job::Scan { slot, range, reply }).await;
         answer.await.unwrap_or(Err(Refusal::Unavailable))
     }
 

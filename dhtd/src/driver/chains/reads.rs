@@ -23,7 +23,10 @@ use dht_core::{
 };
 
 use super::layout::decode_record;
-use crate::storage::{Engine, Table};
+use crate::{
+    driver::KeyRange,
+    storage::{Engine, Scan, Table},
+};
 
 /// Every slot of the ring.
 pub(super) struct Reads(Vec<Door>);
@@ -63,6 +66,23 @@ impl Reads {
         slot: Slot,
         at: &RecordKey,
     ) -> Option<Option<Record>> {
+        let stored = self.look(now, slot, || engine.get(Table::Records, &storage_key(Mode::Chain, slot, at)))?.ok()?;
+        stored.map(|value| decode_record(&value)).transpose().ok()
+    }
+
+    /// What is committed under some keys, if they can be read at once; `now` was sampled before.
+    pub(super) fn scan<'a>(
+        &self,
+        now: Duration,
+        engine: &'a dyn Engine,
+        slot: Slot,
+        range: &KeyRange,
+    ) -> Option<Scan<'a>> {
+        self.look(now, slot, || range.scan(engine, Mode::Chain, slot))
+    }
+
+    /// Looks into the slot's table, if that is allowed.
+    fn look<T>(&self, now: Duration, slot: Slot, look: impl FnOnce() -> T) -> Option<T> {
         let door = self.0.get(slot.0 as usize)?;
         let open = door.open.load_full()?;
         if door.dirty.load(Ordering::Acquire) {
@@ -73,12 +93,9 @@ impl Reads {
         if granted < open.needed {
             return None;
         }
-        let stored = engine.get(Table::Records, &storage_key(Mode::Chain, slot, at)).ok()?;
+        let seen = look();
         let same = door.open.load().as_ref().is_some_and(|now| Arc::ptr_eq(now, &open));
-        if !same {
-            return None;
-        }
-        stored.map(|value| decode_record(&value)).transpose().ok()
+        same.then_some(seen)
     }
 
     /// Some slots may be read under other conditions from now on, or not at all; then some peers' grants hold for longer. In

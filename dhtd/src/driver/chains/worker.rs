@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use dht_core::{
     overlay::Routes,
-    record::{KeyspaceId, RecordKey},
+    record::RecordKey,
     replication::chain::{Change, Input, Message, Output, Refusal, Reply, State, Timer, Token},
     ring::{PeerId, Slot},
     view::{Epoch, View},
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     clock,
-    driver::{Handle, Shared, shards::Shards, transfer},
+    driver::{Handle, KeyRange, Shared, shards::Shards, transfer},
     transport::Urgency,
     wire::PeerBody,
 };
@@ -178,7 +178,7 @@ impl Worker {
                 let token = self.token(Waiter::Read(done));
                 self.handle(Input::Read(token, slot, at));
             }
-            Job::Scan { slot, keyspace, reply } => self.scan(slot, keyspace, reply),
+            Job::Scan { slot, range, reply } => self.scan(slot, range, reply),
             Job::Sweep { slot, catalogue, reply } => drop(reply.send(self.store.sweep(slot, &catalogue))),
             Job::Report { slot, at, reply } => {
                 let report = self.state.report(clock::now(), slot);
@@ -197,6 +197,7 @@ impl Worker {
                 self.once_durable.push(Box::new(|| _ = reply.send(())));
             }
             Job::ComeRound(reply) => _ = reply.send(()),
+            Job::Batch(jobs) => jobs.into_iter().for_each(|job| self.take(job)),
             Job::Stop => {}
         }
     }
@@ -206,14 +207,14 @@ impl Worker {
     fn scan(
         &mut self,
         slot: Slot,
-        keyspace: KeyspaceId,
+        range: KeyRange,
         reply: oneshot::Sender<Result<mpsc::Receiver<TablePart>, Refusal>>,
     ) {
         if self.state.view(slot).and_then(View::head) != Some(self.routes.me.id) {
             return drop(reply.send(Err(Refusal::WrongView)));
         }
-        let token = self.token(Waiter::Scan(reply));
-        let no_key = RecordKey { keyspace, key: Bytes::new() };
+        let no_key = RecordKey { keyspace: range.keyspace, key: Bytes::new() };
+        let token = self.token(Waiter::Scan(range, reply));
         self.handle(Input::Read(token, slot, no_key));
     }
 
@@ -315,8 +316,8 @@ impl Worker {
                     done(Ok(record));
                 }
             }
-            Some(Waiter::Scan(reply)) if self.store.flush().is_ok() => {
-                drop(reply.send(Ok(read_table(self.shared.store.clone(), slot, Some(at.keyspace)))));
+            Some(Waiter::Scan(range, reply)) if self.store.flush().is_ok() => {
+                drop(reply.send(Ok(read_table(self.shared.store.clone(), slot, Some(range)))));
             }
             _ => {}
         }
@@ -338,8 +339,8 @@ impl Worker {
             (Some(Waiter::Write(done)), Reply::Written(outcome)) => done(Ok(outcome)),
             (Some(Waiter::Write(done)), Reply::Refused(refusal)) => done(Err(refusal)),
             (Some(Waiter::Read(done)), Reply::Refused(refusal)) => done(Err(refusal)),
-            (Some(Waiter::Scan(scan)), Reply::Refused(refusal)) => drop(scan.send(Err(refusal))),
-            (Some(Waiter::Read(_) | Waiter::Scan(_)), Reply::Written(_)) | (None, _) => {}
+            (Some(Waiter::Scan(_, scan)), Reply::Refused(refusal)) => drop(scan.send(Err(refusal))),
+            (Some(Waiter::Read(_) | Waiter::Scan(..)), Reply::Written(_)) | (None, _) => {}
         }
     }
 

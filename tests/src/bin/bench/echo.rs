@@ -8,14 +8,17 @@ use std::{
 
 use bytes::Bytes;
 use dhtd_proto::v1::{
-    self, CallRequest, CallResponse, CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse,
-    ExchangeRequest, ExchangeResponse, ExportRequest, ExportResponse, GetRequest, GetResponse, IncrementRequest,
-    IncrementResponse, PeerReply, PutRequest, PutResponse, ScanSlotsRequest, ScanSlotsResponse, TestifyRequest,
-    TestifyResponse, TransferRequest, TransferResponse,
+    self, BatchGetRequest, BatchGetResponse, BatchWriteRequest, BatchWriteResponse, CallRequest, CallResponse,
+    CompareAndSetRequest, CompareAndSetResponse, DeleteRequest, DeleteResponse, ExchangeRequest, ExchangeResponse,
+    ExportRequest, ExportResponse, GetRequest, GetResponse, IncrementRequest, IncrementResponse, PeerReply,
+    PipelineRequest, PipelineResponse, PutRequest, PutResponse, ScanRequest, ScanResponse, ScanSlotsRequest,
+    ScanSlotsResponse, TestifyRequest, TestifyResponse, TransferRequest, TransferResponse,
     kv_service_server::{KvService, KvServiceServer},
+    operation, operation_result,
     peer_call::Call,
     peer_reply::Reply,
     peer_service_server::{PeerService, PeerServiceServer},
+    read_result,
 };
 use tokio::{io::AsyncReadExt, net::TcpListener};
 use tokio_stream::StreamExt;
@@ -127,6 +130,23 @@ fn reply(call: Option<Call>) -> Reply {
     }
 }
 
+fn found() -> GetResponse {
+    GetResponse { version: version(), value: Bytes::from_static(&VALUE), ..GetResponse::default() }
+}
+
+fn result(asked: v1::Operation) -> v1::OperationResult {
+    let result = match asked.operation {
+        Some(operation::Operation::Put(put)) => operation_result::Result::Put(PutResponse {
+            version: version(),
+            durable: put.min_durable,
+            existed: true,
+            revision: 0,
+        }),
+        _ => operation_result::Result::Get(found()),
+    };
+    v1::OperationResult { tag: asked.tag, result: Some(result) }
+}
+
 type Items<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -137,11 +157,7 @@ impl KvService for Nothing {
     }
 
     async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        Ok(Response::new(GetResponse {
-            version: version(),
-            value: Bytes::from_static(&VALUE),
-            ..GetResponse::default()
-        }))
+        Ok(Response::new(found()))
     }
 
     async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
@@ -156,6 +172,32 @@ impl KvService for Nothing {
     }
 
     async fn increment(&self, _: Request<IncrementRequest>) -> Result<Response<IncrementResponse>, Status> {
+        Err(Status::unimplemented("it is not measured"))
+    }
+
+    async fn batch_get(&self, request: Request<BatchGetRequest>) -> Result<Response<BatchGetResponse>, Status> {
+        let found = |_| v1::ReadResult { result: Some(read_result::Result::Get(found())) };
+        Ok(Response::new(BatchGetResponse { results: request.into_inner().keys.into_iter().map(found).collect() }))
+    }
+
+    async fn batch_write(&self, request: Request<BatchWriteRequest>) -> Result<Response<BatchWriteResponse>, Status> {
+        let results = request.into_inner().operations.into_iter().map(result).collect();
+        Ok(Response::new(BatchWriteResponse { results }))
+    }
+
+    type PipelineStream = Items<PipelineResponse>;
+
+    async fn pipeline(
+        &self,
+        request: Request<Streaming<PipelineRequest>>,
+    ) -> Result<Response<Items<PipelineResponse>>, Status> {
+        let results = request
+            .into_inner()
+            .map(|request| Ok(PipelineResponse { results: request?.operations.into_iter().map(result).collect() }));
+        Ok(Response::new(Box::pin(results)))
+    }
+
+    async fn scan(&self, _: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
         Err(Status::unimplemented("it is not measured"))
     }
 

@@ -1,5 +1,6 @@
 //! Load in closed loops: a fixed number of operations is in flight, and each that is answered is followed by the next.
 
+mod many;
 mod stream;
 mod unary;
 
@@ -34,6 +35,11 @@ pub(crate) enum Way {
     Stream,
     /// The same, but each message holds so many operations, and what is in flight is messages.
     Batch(usize),
+    /// `KvService.Pipeline`: a stream to each peer; with the flag each operation is sent to a replica.
+    Pipeline(bool),
+    /// `KvService.BatchGet` and `BatchWrite`, of so many operations, with the flag as for pipelines; what is in flight is
+    /// batches.
+    BatchRpc(usize, bool),
 }
 
 /// What is measured at once.
@@ -58,6 +64,7 @@ pub(crate) struct Done {
 }
 
 /// Servers that take load, each with its connection, and which of them holds what.
+#[derive(Clone)]
 pub(crate) struct Target {
     channels: Vec<Channel>,
     /// The position in `channels` of the first replica of each slot.
@@ -77,10 +84,12 @@ impl Load {
             Way::Unary => unary::run(self, target).await?,
             Way::Stream => stream::run(self, 1, target, Stop::At(begun + self.time)).await?,
             Way::Batch(size) => stream::run(self, size, target, Stop::At(begun + self.time)).await?,
+            Way::Pipeline(held) => many::pipeline(self, held, target).await?,
+            Way::BatchRpc(size, held) => many::batches(self, size, held, target).await?,
         };
         let elapsed = begun.elapsed();
         latencies.sort_unstable();
-        let size = if let Way::Batch(size) = self.way { size } else { 1 };
+        let size = if let Way::Batch(size) | Way::BatchRpc(size, _) = self.way { size } else { 1 };
         Ok(Done { elapsed, operations: latencies.len() * size, latencies })
     }
 
@@ -90,7 +99,7 @@ impl Load {
     /// As [`Load::run`].
     pub(crate) async fn fill(&self, target: &Target) -> Result<(), String> {
         match self.way {
-            Way::Unary => unary::fill(self, target).await,
+            Way::Unary | Way::Pipeline(_) | Way::BatchRpc(..) => unary::fill(self, target).await,
             Way::Stream | Way::Batch(_) => stream::run(self, 1, target, Stop::AfterAllKeys).await.map(drop),
         }
     }

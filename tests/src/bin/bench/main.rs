@@ -49,7 +49,16 @@ struct Plan {
     /// Messages in flight on streams, each with --batch-size operations.
     #[arg(long, value_delimiter = ',', num_args = 0.., default_value = "64")]
     batch: Vec<usize>,
-    /// See --batch.
+    /// Operations in flight on the streams of `KvService.Pipeline`, as clients use them.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_value = "1024")]
+    pipeline: Vec<usize>,
+    /// Calls in flight of `KvService.BatchGet` and `BatchWrite`, each with --batch-size operations.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_value = "16")]
+    batch_rpc: Vec<usize>,
+    /// Pipelines and the batches of --batch-rpc go to any peer, not to one that holds the keys.
+    #[arg(long)]
+    anywhere: bool,
+    /// See --batch and --batch-rpc.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
     /// How often everything is measured.
@@ -64,8 +73,8 @@ struct Plan {
     /// Replicas that must have a write on disk before it is answered, as far as there are peers.
     #[arg(long, default_value_t = 2)]
     min_durable: u32,
-    /// How the ring replicates. Streams and batches are of the RPCs that peers use in eventual mode: in chain mode there is
-    /// only unary.
+    /// How the ring replicates. What --stream and --batch measure are RPCs that peers use in eventual mode: in chain mode they
+    /// are left out.
     #[arg(long, value_enum, default_value_t = Mode::Eventual)]
     mode: Mode,
     /// When peers sync, as `dhtd run --fsync`.
@@ -149,7 +158,11 @@ impl Plan {
         let unary = self.unary.iter().map(|in_flight| (Way::Unary, *in_flight));
         let stream = self.stream.iter().map(|in_flight| (Way::Stream, *in_flight));
         let batch = self.batch.iter().map(|in_flight| (Way::Batch(self.batch_size.max(1)), *in_flight));
+        let (size, held) = (self.batch_size.max(1), !self.anywhere);
+        let pipeline = self.pipeline.iter().map(move |in_flight| (Way::Pipeline(held), *in_flight));
+        let batch_rpc = self.batch_rpc.iter().map(move |in_flight| (Way::BatchRpc(size, held), *in_flight));
         let ways = unary.chain(stream.chain(batch).filter(|_| self.mode == Mode::Eventual));
+        let ways = ways.chain(pipeline).chain(batch_rpc);
         let load = |(way, in_flight)| [put, Operation::Get].map(|operation| self.load(operation, way, in_flight));
         ways.flat_map(load).map(|load| (load, Case::new(&load))).collect()
     }

@@ -60,6 +60,8 @@ impl Case {
             Way::Unary => ("unary", Some(1)),
             Way::Stream => ("stream", None),
             Way::Batch(size) => ("batch", Some(size)),
+            Way::Pipeline(_) => ("pipeline", None),
+            Way::BatchRpc(size, _) => ("batch-rpc", Some(size)),
         };
         Self { operation, way, batch, in_flight: load.in_flight, ring: Vec::new(), echo: Vec::new() }
     }
