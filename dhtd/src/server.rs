@@ -157,7 +157,8 @@ impl Server {
         }
         let (stop, stopping) = oneshot::channel();
         let pulse = Pulse::new(handle.clone(), shared.clone());
-        let serving = serve(listener, shared.clone(), handle, seeds, stopping, control);
+        let coordinator = Coordinator::new(shared.clone(), handle.clone(), Limits::default(), config.reads);
+        let serving = serve(listener, coordinator, shared.clone(), handle, seeds, stopping, control);
         let banned = dir_name.clone();
         let data = shared.clone();
         let stopped = tokio::spawn(async move {
@@ -242,13 +243,13 @@ fn control(
 /// Serves until it is told to stop, the peer has departed, or hears that it was given up: by which recovery.
 async fn serve(
     listener: TcpListener,
+    coordinator: Coordinator,
     shared: Arc<Shared>,
     handle: Handle,
     seeds: Vec<Arc<str>>,
     stopping: oneshot::Receiver<()>,
     mut control: JoinHandle<()>,
 ) -> Result<Option<Generation>, ServerError> {
-    let coordinator = Coordinator::new(shared.clone(), handle.clone(), Limits::default());
     let kv = v1::kv_service_server::KvServiceServer::new(KvApi(coordinator.clone()))
         .max_decoding_message_size(KV_MESSAGE_BYTES);
     let ring = RingApi {

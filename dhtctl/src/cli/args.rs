@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod catalogue;
 mod holders;
 mod keys;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::{
+    bench::{Bench, BenchWay, Distribution, Workload},
     catalogue::{CreateKeyspace, DropKeyspace, Keyspace, KeyspaceCommand, Replicas, ReplicasCommand, SetReplicas},
     holders::{Explain, Lookup, Recover},
     keys::{Cas, Delete, Expected, Export, Import, Incr, Insert, OnDuplicate, OnError, Query, Within},
@@ -103,6 +105,7 @@ pub(crate) enum Command {
     Explain(Explain),
     Recover(Recover),
     Verify(Verify),
+    Bench(Bench),
 }
 
 /// Tell the peer at --peer (started with --idle) to join a ring

@@ -1,6 +1,7 @@
 //! The commands: arguments in, data on stdout, messages on stderr, a frozen exit code.
 
 mod args;
+mod bench;
 mod console;
 mod data;
 mod export;
@@ -78,6 +79,7 @@ async fn run(arguments: &Arguments, console: &Console) -> Outcome {
         Command::Lookup(lookup) => ring::lookup::run(&client(arguments)?, lookup, console).await,
         Command::Explain(explain) => ring::explain::run(&keys_of(arguments, &explain.within)?, explain, console).await,
         Command::Recover(recover) => ring::recover::run(&client(arguments)?, recover, console).await,
+        Command::Bench(bench) => bench::run(&keys_of(arguments, &bench.within)?, bench, console).await,
         Command::Verify(_) => ring::verify::run(&client(arguments)?, console).await,
     }
 }

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use dht_core::{overlay::Routing, record::Mode};
+use dht_core::{overlay::Routing, record::Mode, replication::chain::Reads};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 
 use crate::storage::{FsyncPolicy, parse_time};
@@ -75,6 +75,9 @@ pub struct RunArgs {
     /// How lookups find their way.
     #[arg(long, env = "DHTD_ROUTING", value_enum, default_value_t = RoutingArg::Full)]
     pub routing: RoutingArg,
+    /// Who answers reads in chain mode; either way they are linearizable.
+    #[arg(long, env = "DHTD_READS", value_enum, default_value_t = ReadsArg::Any)]
+    pub reads: ReadsArg,
     /// When a write counts as durable: `always` after an fsync, `interval=100ms` with one fsync every 100 ms.
     #[arg(long, env = "DHTD_FSYNC", default_value_t = FsyncPolicy::Always, value_name = "POLICY")]
     pub fsync: FsyncPolicy,
@@ -146,6 +149,15 @@ pub enum RoutingArg {
     Fingers,
 }
 
+/// Who answers reads in chain mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReadsArg {
+    /// Every replica: the load is spread.
+    Any,
+    /// The last of the chain alone: only one replica of a key needs memory for it.
+    Tail,
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -160,6 +172,15 @@ impl From<ModeArg> for Mode {
         match mode {
             ModeArg::Chain => Self::Chain,
             ModeArg::Eventual => Self::Eventual,
+        }
+    }
+}
+
+impl From<ReadsArg> for Reads {
+    fn from(reads: ReadsArg) -> Self {
+        match reads {
+            ReadsArg::Any => Self::Any,
+            ReadsArg::Tail => Self::Tail,
         }
     }
 }

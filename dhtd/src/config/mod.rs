@@ -11,11 +11,12 @@ use dht_core::{
     founding::{MOST_EXPECTED, Terms},
     overlay::{MAX_NODES, Ring, Routing},
     record::Mode,
+    replication::chain::Reads,
     ring::SlotBits,
 };
 use thiserror::Error;
 
-pub use args::{Args, Command, DevArgs, LogFormat, ModeArg, RoutingArg, RunArgs};
+pub use args::{Args, Command, DevArgs, LogFormat, ModeArg, ReadsArg, RoutingArg, RunArgs};
 pub use file::FileError;
 pub use layers::{Invocation, ReadError, Settings, read};
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub nodes: u32,
     /// What lookups use.
     pub routing: Routing,
+    /// Who answers reads in chain mode.
+    pub reads: Reads,
     /// When a write counts as being on disk.
     pub fsync: FsyncPolicy,
     /// Time between two pings of a peer that is watched.
@@ -210,6 +213,7 @@ impl TryFrom<RunArgs> for Config {
             founding,
             nodes: args.nodes,
             routing: args.routing.into(),
+            reads: args.reads.into(),
             fsync: args.fsync,
             heartbeat_every: args.heartbeat_every,
             suspect_after: args.suspect_after,

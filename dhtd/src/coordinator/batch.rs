@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     Coordinator, Executed, OperationError, Read,
-    chain::{Attempt, READ_TIME, WRITE_TIME, read, read_here, written},
+    chain::{Attempt, READ_TIME, WRITE_TIME, read, written},
     commit::{Done, Intent, check, group},
     get::{Held, chain_value_of, held, value_of},
     write::{Intended, another_may, executed, outcome, write_call},
@@ -285,12 +285,13 @@ impl<'a> Plan<'a> {
     fn begin_chain_read(&mut self, place: usize, at: RecordKey, any: bool) -> Result<Begun, OperationError> {
         self.coordinator.check_keyspace(at.keyspace)?;
         let slot = self.shards.slot_of(&at.key);
-        if let Some(record) = read_here(self.chains, slot, &at, any) {
+        if let Some(record) = self.coordinator.read_chain_here(self.chains, slot, &at, any) {
             return Ok(Begun::Ended(chain_value_of(record).map(Completed::Read)));
         }
         let (steps, me) = (self.steps.clone(), self.routes.me.id);
         let view = self.chains.view(slot);
-        if view.as_ref().is_some_and(|view| view.has(me)) {
+        let readers = view.map_or_else(Vec::new, |view| self.coordinator.readers(&view, any));
+        if readers.first() == Some(&me) {
             let done: ReadDone = Box::new(move |result| {
                 let attempt = result.map_or_else(Attempt::Refused, Attempt::Done);
                 drop(steps.send((place, read_chain(attempt))));
@@ -298,14 +299,11 @@ impl<'a> Plan<'a> {
             self.batch.read(slot, at.clone(), done);
             return Ok(Begun::HandedOver(Work::Read(Mode::Chain, at, any)));
         }
-        // Each member in its turn.
-        let members = view.as_ref().map_or(&[][..], |view| &view.chain);
-        let turn = place % members.len().max(1);
-        let reached = members[turn..]
-            .iter()
-            .chain(&members[..turn])
-            .find_map(|member| Some((member.peer, self.coordinator.address_of(self.chains, slot, member.peer)?)));
-        let Some((peer, address)) = reached else { return Ok(Begun::Nowhere(Work::Read(Mode::Chain, at, any))) };
+        let mut reached =
+            readers.into_iter().filter_map(|peer| Some((peer, self.coordinator.address_of(self.chains, slot, peer)?)));
+        let Some((peer, address)) = reached.next() else {
+            return Ok(Begun::Nowhere(Work::Read(Mode::Chain, at, any)));
+        };
         let call = v1::ChainReadCall { keyspace: at.keyspace.0, key: at.key.clone(), any_replica: any };
         let chains = self.chains.clone();
         let answer: Answer = Box::new(move |answer| drop(steps.send((place, read_chain(read(&chains, answer))))));

@@ -92,7 +92,7 @@ impl Coordinator {
     /// the member has, perhaps from before.
     pub(super) async fn read_chain(&self, at: RecordKey, any: bool) -> Result<Option<Record>, OperationError> {
         let (chains, slot) = (self.chains()?, self.shards()?.slot_of(&at.key));
-        if let Some(record) = read_here(chains, slot, &at, any) {
+        if let Some(record) = self.read_chain_here(chains, slot, &at, any) {
             return Ok(record);
         }
         let mut failure = OperationError::ViewUnknown { slot: slot.0 };
@@ -110,15 +110,11 @@ impl Coordinator {
         any: bool,
         failure: &mut OperationError,
     ) -> Result<Option<Record>, OperationError> {
-        let me = self.me();
         loop {
             self.check_keyspace(at.keyspace)?;
             if let Some(view) = self.view(chains, slot).await {
                 *failure = Refusal::Unavailable.into();
-                let others = view.chain.iter().map(|member| member.peer).filter(|peer| *peer != me);
-                let mut others: Vec<PeerId> = others.collect();
-                others.shuffle(&mut rand::rng());
-                for peer in view.has(me).then_some(me).into_iter().chain(others) {
+                for peer in self.readers(&view, any) {
                     match self.read_at(chains, peer, slot, at, any).await {
                         Attempt::Done(record) => return Ok(record),
                         Attempt::Refused(refusal) => *failure = refusal.into(),
@@ -187,7 +183,8 @@ impl Coordinator {
             Ok(checked) => checked,
             Err(error) => return reply(Reply::Failure(error.into())),
         };
-        if let Some(record) = read_here(&chains, slot, &at, any) {
+        // Whom to ask, the other peer has decided.
+        if let Some(record) = if any { chains.read_any(slot, &at) } else { chains.read_clean(slot, &at) } {
             return reply(Reply::ChainRead(read_reply(&at, Ok(record), None)));
         }
         let (views, key) = (chains.clone(), at.clone());
@@ -317,12 +314,6 @@ impl Coordinator {
             }
         }
     }
-}
-
-/// What this peer can read without asking anybody.
-#[allow(clippy::option_option, reason = "whether it can, and whether there is one")]
-pub(super) fn read_here(chains: &Chains, slot: Slot, at: &RecordKey, any: bool) -> Option<Option<Record>> {
-    if any { chains.read_any(slot, at) } else { chains.read_clean(slot, at) }
 }
 
 /// What another peer's answer to a command says.

@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod export;
 mod get;
+mod readers;
 mod recover;
 mod scan;
 pub(crate) mod slots;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
     record::{KeyspaceId, Record, RecordKey, Version},
+    replication::chain::Reads,
     ring::{PeerId, Slot},
 };
 
@@ -85,6 +87,7 @@ struct Inner {
     shared: Arc<Shared>,
     control: Handle,
     limits: Limits,
+    reads: Reads,
     located: Mutex<HashMap<Slot, Located>>,
     queues: Queues,
     /// Another peer is being asked for its catalogue.
@@ -102,9 +105,9 @@ struct Located {
 impl Coordinator {
     /// A coordinator over what the peer's loops share.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, control: Handle, limits: Limits) -> Self {
+    pub fn new(shared: Arc<Shared>, control: Handle, limits: Limits, reads: Reads) -> Self {
         let (located, queues, asking, recovering) = Default::default();
-        Self(Arc::new(Inner { shared, control, limits, located, queues, asking, recovering }))
+        Self(Arc::new(Inner { shared, control, limits, reads, located, queues, asking, recovering }))
     }
 
     /// Takes in records of another replica; they are on disk on return.

@@ -44,7 +44,7 @@ pub use entry::{Action, Command, Condition, Effect, Entry, Outcome, Record, Refu
 pub use essence::Essence;
 pub use interface::{Body, Change, Config, Input, Message, Output, Snapshot, Stored, StoredLog, Timer, Token};
 pub use log::{Kept, Log, Recorded, Table};
-pub use read::Readable;
+pub use read::{Readable, Reads};
 pub use report::{Extent, KeyReport, Report};
 
 use self::replica::Replica;

@@ -2,12 +2,39 @@
 
 use std::{collections::BTreeSet, mem, time::Duration};
 
+use rand::{Rng, seq::SliceRandom};
+
 use super::{Body, Output, State, entry::Refusal, interface::Token};
 use crate::{
     record::RecordKey,
     ring::{PeerId, Slot},
-    view::Epoch,
+    view::{Epoch, View},
 };
+
+/// Who answers reads in chain mode. Either way they are linearizable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// Every member, the nearest first (CRAQ: Terrace and Freedman, ATC 2009).
+    #[default]
+    Any,
+    /// The tail alone (van Renesse and Schneider, OSDI 2004): one copy of each key is read, and kept in memory.
+    Tail,
+}
+
+impl Reads {
+    /// Which members of the chain `me` asks, the best first: itself, if it is one of them.
+    pub fn order(self, view: &View, me: PeerId, random: &mut impl Rng) -> Vec<PeerId> {
+        let mut members: Vec<PeerId> = view.chain.iter().map(|member| member.peer).collect();
+        match self {
+            Self::Any => {
+                members.shuffle(random);
+                members.sort_by_key(|peer| *peer != me);
+                members
+            }
+            Self::Tail => members.split_off(members.len().saturating_sub(1)),
+        }
+    }
+}
 
 /// Under which condition a member reads a slot's clean keys by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -165,3 +165,13 @@ fn what_is_kept_for_copies_is_bounded_in_entries_and_in_bytes() {
     assert_eq!(first_kept(100, 2 * each), Some(7));
     assert_eq!(first_kept(100, each - 1), Some(9), "what is pending is there in any case");
 }
+
+#[test]
+fn reads_go_to_the_nearest_member_or_to_the_tail_alone() {
+    let view = View { chain: vec![member(1, 1), member(2, 1), member(3, 1)], ..view() };
+    let random = &mut ChaCha8Rng::seed_from_u64(1);
+    assert_eq!(Reads::Any.order(&view, peer(2), random)[0], peer(2));
+    let firsts: BTreeSet<PeerId> = (0..99).map(|_| Reads::Any.order(&view, peer(9), random)[0]).collect();
+    assert_eq!(firsts.len(), 3, "who is no member spreads its reads");
+    assert_eq!(Reads::Tail.order(&view, peer(2), random), [peer(3)]);
+}
