@@ -268,7 +268,8 @@ async fn serve(
         .max_decoding_message_size(PEER_MESSAGE_BYTES)
         .max_encoding_message_size(PEER_MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
-    beside.spawn(report_health(shared.clone(), health));
+    let stops = watch::Sender::new(false);
+    beside.spawn(report_health(shared.clone(), stops.subscribe(), health));
     let reflection = |error: tonic_reflection::server::Error| ServerError::Serve(error.to_string());
     let (shut_down, shut) = oneshot::channel::<()>();
     let server = Tonic::builder()
@@ -289,7 +290,7 @@ async fn serve(
     let failed = |error: &dyn StdError| ServerError::Serve(error.to_string());
     let mut given_up = None;
     tokio::select! {
-        _ = stopping => {}
+        () = stand_down(&shared, stopping, &stops) => {}
         generation = shared.claims.given_up() => given_up = Some(generation),
         _ = &mut control => {} // Departed: the last messages are on their way.
         ended = &mut server => {
@@ -313,6 +314,18 @@ async fn serve(
     Ok(given_up)
 }
 
+/// Waits until the peer is told to stop, and then until others go on without it, if that does not take too long.
+async fn stand_down(shared: &Shared, stopping: oneshot::Receiver<()>, stops: &watch::Sender<bool>) {
+    drop(stopping.await);
+    stops.send_replace(true);
+    let Some(chains) = shared.chains.get() else { return };
+    let begun = Instant::now();
+    match tokio::time::timeout(STAND_DOWN, chains.stand_down()).await {
+        Ok(()) => tracing::info!(ms = begun.elapsed().as_millis(), "others go on without this peer"),
+        Err(_) => tracing::warn!("others have not taken over all slots of this peer: they will once they miss it"),
+    }
+}
+
 fn describe_services() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR_SET)
 }
@@ -329,6 +342,10 @@ const KEEP_ALIVE_TIME_OUT: Duration = Duration::from_secs(20);
 
 /// HTTP/2's default of 64 KiB would stall a stream of 1 MiB values at every round trip.
 const WINDOW: u32 = 4 << 20;
+
+/// How long a peer that is to stop waits for others to go on without it. They need some tens of milliseconds, unless many
+/// slots change at once, or some of them are to stop, too.
+const STAND_DOWN: Duration = Duration::from_secs(3);
 
 /// How long requests that are under way may take when the peer stops. A guess.
 const DRAIN: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ mod seeds;
 use std::sync::Mutex;
 
 use dht_core::ring::SlotBits;
-use dht_tests::sim::scenario::{Failure, Losses, Trials, parted, recovered, recovered_twice, tried};
+use dht_tests::sim::scenario::{Counts, Failure, Losses, Trials, parted, recovered, recovered_twice, tried};
 use seeds::for_seeds;
 
 #[test]
@@ -16,6 +16,21 @@ fn every_history_is_linearizable_whatever_fails() {
         // It fails, too, if too little has happened.
         tried(Trials::config(seed), Trials::default())
     });
+}
+
+#[test]
+fn every_history_is_linearizable_though_processes_are_stopped_with_notice_and_others_go_on_without_them() {
+    let seen = Mutex::new(Counts::default());
+    for_seeds(0..200, |seed| {
+        let (_, counts) = tried(Trials::config(seed), Trials { stops: true, ..Trials::default() })?;
+        let mut seen = seen.lock().expect("no seed has panicked");
+        seen.stops += counts.stops;
+        seen.handed_over += counts.handed_over;
+        Ok(())
+    });
+    let Counts { stops, handed_over, .. } = *seen.lock().expect("no seed has panicked");
+    println!("{handed_over} of {stops} that were stopped had handed over");
+    assert!(stops > 100 && handed_over * 2 > stops || std::env::var("DHT_SEED").is_ok(), "{handed_over} of {stops}");
 }
 
 #[test]

@@ -88,11 +88,8 @@ impl Begin {
             }
             Self::Wait => tracing::info!("waiting to be told to join"),
         }
-        if !belongs {
-            return Ok(());
-        }
         let stands = handle.inspect(|overlay, replication| (replication.is_some(), overlay.ring().is_some())).await;
-        match stands {
+        match stands.filter(|_| belongs) {
             Some((false, _)) => Err(Stuck::NoData),
             Some((true, false)) => Err(Stuck::NotFounded),
             Some((true, true)) | None => Ok(()),

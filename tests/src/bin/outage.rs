@@ -1,4 +1,5 @@
-//! How long keys are not served when a peer of a ring of real processes in chain mode is killed, or joins and departs.
+//! How long keys are not served when a peer of a ring of real processes in chain mode is killed, stopped, or joins and
+//! departs.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use dht_tests::{
     torture::outage::{Change, Long, Outages, Probes},
 };
 
-/// How long keys are not served when a peer of a ring of real processes in chain mode is killed, or joins and departs.
-/// Every 20 ms each key is written and read, through peers that stay.
+/// How long keys are not served when a peer of a ring of real processes in chain mode is killed, stopped, or joins and
+/// departs. Every 20 ms each key is written and read, through peers that stay.
 #[derive(Parser)]
 struct Arguments {
     /// How many peers.
@@ -21,6 +22,9 @@ struct Arguments {
     /// How often a peer is killed, each in turn.
     #[arg(long, default_value_t = 20)]
     kills: usize,
+    /// How often a peer is told to stop, each in turn.
+    #[arg(long, default_value_t = 5)]
+    stops: usize,
     /// How often a peer joins and departs.
     #[arg(long, default_value_t = 3)]
     joins: usize,
@@ -31,7 +35,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() {
-    let Arguments { peers, keys, kills, joins, explain } = Arguments::parse();
+    let Arguments { peers, keys, kills, stops, joins, explain } = Arguments::parse();
     let arguments: &[&str] = if explain { &["--log", "info,dhtd=debug"] } else { &[] };
     let mut ring = Ring::start(peers, &[], arguments).await;
     let probes = Probes::start(&ring, keys);
@@ -43,6 +47,12 @@ async fn main() {
         print(&format!("kill {}", kill + 1), &outages);
         add(&mut killed, outages);
     }
+    let mut stopped = Outages::default();
+    for stop in 0..stops {
+        let outages = probes.during(&mut ring, Change::Stop(stop % peers)).await;
+        print(&format!("stop {}", stop + 1), &outages);
+        add(&mut stopped, outages);
+    }
     let mut planned = Outages::default();
     for join in 0..joins {
         let outages = probes.during(&mut ring, Change::JoinAndDepart).await;
@@ -50,6 +60,7 @@ async fn main() {
         add(&mut planned, outages);
     }
     print("all kills", &killed);
+    print("all stops", &stopped);
     print("all joins and departures", &planned);
     probes.stop().await;
 }

@@ -158,6 +158,11 @@ impl Peer {
         child.wait().expect("it is ours");
     }
 
+    /// Tells the process to stop (SIGTERM), as systemd would.
+    pub fn terminate(&mut self) {
+        self.signal("-TERM");
+    }
+
     /// Stops the process where it is (`kill -STOP`): it is there, but does nothing.
     pub fn pause(&mut self) {
         self.signal("-STOP");
@@ -177,6 +182,16 @@ impl Peer {
     pub fn wait(&mut self) -> bool {
         let mut child = self.child.take().expect("it runs");
         child.wait().expect("it is ours").success()
+    }
+
+    /// As [`Peer::wait`], for who has something else to do meanwhile. What it said stays to be asked for.
+    ///
+    /// # Panics
+    /// If it was not content.
+    pub async fn wait_for(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let ended = tokio::task::spawn_blocking(move || child.wait().expect("it is ours").success()).await;
+        assert!(ended.is_ok_and(|content| content), "it did not end well");
     }
 
     /// A client of this peer.

@@ -1,4 +1,4 @@
-//! How long a ring of real processes leaves keys unserved when a peer dies, or joins and departs.
+//! How long a ring of real processes leaves keys unserved when a peer dies, is stopped, or joins and departs.
 //!
 //! Every 20 ms each of a few keys is written, and read, through peers that stay. An outage of a key is the longest time
 //! between two answers to it while the fault goes on; what is asked later does not wait for what was asked before.
@@ -57,6 +57,8 @@ pub struct Long {
 pub enum Change {
     /// The peer of this number is killed, and started again after [`DOWN`].
     Kill(usize),
+    /// The peer of this number is told to stop, and started again after [`DOWN`].
+    Stop(usize),
     /// One more peer joins and, once it holds its share, departs.
     JoinAndDepart,
 }
@@ -112,18 +114,23 @@ impl Probes {
     pub async fn during(&self, ring: &mut Ring, change: Change) -> Outages {
         let (peers, keys) = (ring.peers.len(), self.keys.len());
         let concerned = match change {
-            Change::Kill(victim) => self.held_by(ring, victim).await,
+            Change::Kill(victim) | Change::Stop(victim) => self.held_by(ring, victim).await,
             Change::JoinAndDepart => (0..keys).collect(),
         };
         self.take();
         ring.peers.iter().for_each(|peer| drop(peer.said()));
         let mut began = Instant::now();
         match change {
-            Change::Kill(victim) => {
+            Change::Kill(victim) | Change::Stop(victim) => {
                 self.shared.victim.store(victim, Ordering::Relaxed);
                 sleep(APPROACH).await;
                 began = Instant::now();
-                ring.peers[victim].kill();
+                if matches!(change, Change::Kill(_)) {
+                    ring.peers[victim].kill();
+                } else {
+                    ring.peers[victim].terminate();
+                    ring.peers[victim].wait_for().await;
+                }
                 sleep(DOWN).await;
                 ring.peers[victim].start();
             }
@@ -261,7 +268,7 @@ const EVERY: Duration = Duration::from_millis(20);
 /// For how long the victim is not asked any more before it dies: longer than an answer takes.
 const APPROACH: Duration = Duration::from_secs(1);
 
-/// For how long a killed peer is away: its slots go on without it, and are made whole elsewhere.
+/// For how long a killed or stopped peer is away: its slots go on without it, and are made whole elsewhere.
 pub const DOWN: Duration = Duration::from_secs(8);
 
 /// How long the ring has to move slots once it is ideal.

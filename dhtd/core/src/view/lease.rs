@@ -9,12 +9,15 @@
 //! The same heartbeats tell who is in contact with whom: somebody is lost if no round trip was completed for some time,
 //! whichever way the messages were lost.
 
+mod contact;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{Hash, Hasher},
     time::Duration,
 };
 
+pub use self::contact::Contact;
 use super::{
     Epoch,
     delta::{Delta, Mirror, Source, Version},
@@ -63,6 +66,8 @@ pub struct Heartbeat {
     pub list: Delta<Slot, Epoch>,
     /// What it has of the granter's coverage.
     pub coverage_seen: Version,
+    /// It is about to stop.
+    pub stopping: bool,
 }
 
 /// The answer: the views covered by it are granted for L from when the heartbeat was sent.
@@ -80,21 +85,6 @@ pub struct Grant {
     pub disk_ok: bool,
 }
 
-/// Another peer, as far as leases are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contact {
-    /// Which.
-    pub peer: PeerId,
-    /// Its process, if it has said anything.
-    pub incarnation: Option<u64>,
-    /// Whether a round trip with it was completed lately.
-    pub in_contact: bool,
-    /// Whether none was for a while, though heartbeats were sent to it.
-    pub lost: bool,
-    /// Whether its disk takes writes.
-    pub disk_ok: bool,
-}
-
 /// One peer's leases with all others that it shares slots with.
 #[derive(Clone, Debug)]
 pub struct Leases {
@@ -105,6 +95,8 @@ pub struct Leases {
     partners: BTreeMap<PeerId, Partner>,
     /// Until when grants hold that covered a slot which is not covered any more.
     outstanding: BTreeMap<Slot, BTreeMap<PeerId, Duration>>,
+    /// This peer is about to stop.
+    stopping: bool,
 }
 
 /// Everything between this peer and another one.
@@ -120,6 +112,8 @@ struct Partner {
     round_trip: Option<Duration>,
     /// Its disk takes writes.
     disk_ok: bool,
+    /// The process that has said that it is about to stop.
+    stopping: Option<u64>,
     // What it has granted to this peer:
     list: Source<Slot, Epoch>,
     list_seen: Version,
@@ -141,6 +135,7 @@ impl Partner {
             incarnation: None,
             round_trip: None,
             disk_ok: true,
+            stopping: None,
             list: Source::new(life),
             list_seen: Version::default(),
             coverage: Mirror::default(),
@@ -159,7 +154,7 @@ impl Leases {
     #[must_use]
     pub fn new(config: LeaseConfig, rules: Rules, incarnation: u64) -> Self {
         let (partners, outstanding) = (BTreeMap::new(), BTreeMap::new());
-        Self { config, rules, incarnation, last_nonce: 0, partners, outstanding }
+        Self { config, rules, incarnation, last_nonce: 0, partners, outstanding, stopping: false }
     }
 
     /// The two share one slot more.
@@ -185,7 +180,7 @@ impl Leases {
 
     /// One heartbeat to everyone with whom slots are shared.
     pub fn heartbeats(&mut self, now: Duration) -> Vec<(PeerId, Heartbeat)> {
-        let (incarnation, last_nonce) = (self.incarnation, &mut self.last_nonce);
+        let (incarnation, stopping, last_nonce) = (self.incarnation, self.stopping, &mut self.last_nonce);
         let shared = self.partners.iter_mut().filter(|(_, partner)| partner.shared > 0);
         let heartbeat = |(peer, partner): (&PeerId, &mut Partner)| {
             *last_nonce += 1;
@@ -195,7 +190,7 @@ impl Leases {
             }
             let list = partner.list.since(partner.list_seen);
             let coverage_seen = partner.coverage.version();
-            (*peer, Heartbeat { nonce: *last_nonce, incarnation, list, coverage_seen })
+            (*peer, Heartbeat { nonce: *last_nonce, incarnation, list, coverage_seen, stopping })
         };
         shared.map(heartbeat).collect()
     }
@@ -214,6 +209,9 @@ impl Leases {
         let incarnation = self.incarnation;
         let partner = self.partner(now, holder);
         partner.incarnation = partner.incarnation.max(Some(heartbeat.incarnation));
+        if heartbeat.stopping {
+            partner.stopping = partner.stopping.max(Some(heartbeat.incarnation));
+        }
         let strange = partner.registered.version() == Version::default();
         let touched = partner.registered.apply(heartbeat.list).unwrap_or_default();
         touched.iter().for_each(|slot| self.cover(now, holder, *slot, &standing));
@@ -327,57 +325,17 @@ impl Leases {
             !holders.is_empty()
         });
     }
-
-    /// Whether no round trip with the peer was completed for a while, though heartbeats were sent to it.
-    #[must_use]
-    pub fn has_lost(&self, now: Duration, peer: PeerId) -> bool {
-        self.partners.get(&peer).is_some_and(|partner| {
-            let heard = partner.round_trip.unwrap_or_default().max(partner.since);
-            partner.shared > 0 && now.saturating_sub(heard) > self.config.lost_after
-        })
-    }
-
-    /// Whether a round trip with the peer was completed lately.
-    #[must_use]
-    pub fn in_contact(&self, now: Duration, peer: PeerId) -> bool {
-        let heard = self.partners.get(&peer).and_then(|partner| partner.round_trip);
-        heard.is_some_and(|heard| now.saturating_sub(heard) <= self.config.lost_after)
-    }
-
-    /// All others that slots are shared with, or once were.
-    #[must_use]
-    pub fn contacts(&self, now: Duration) -> Vec<Contact> {
-        let contact = |(peer, partner): (&PeerId, &Partner)| Contact {
-            peer: *peer,
-            incarnation: partner.incarnation,
-            in_contact: self.in_contact(now, *peer),
-            lost: self.has_lost(now, *peer),
-            disk_ok: partner.disk_ok,
-        };
-        self.partners.iter().map(contact).collect()
-    }
-
-    /// The peer's process, if it has said anything.
-    #[must_use]
-    pub fn incarnation_of(&self, peer: PeerId) -> Option<u64> {
-        self.partners.get(&peer)?.incarnation
-    }
-
-    /// Whether the peer's disk takes writes, as far as it has said.
-    #[must_use]
-    pub fn disk_ok(&self, peer: PeerId) -> bool {
-        self.partners.get(&peer).is_none_or(|partner| partner.disk_ok)
-    }
 }
 
 impl Leases {
     /// What decides how leases go on, at this time, as long as nobody asks who is in contact with whom.
     pub(crate) fn hash_essence(&self, now: Duration, hasher: &mut impl Hasher) {
-        self.last_nonce.hash(hasher);
+        (self.last_nonce, self.stopping).hash(hasher);
         for (peer, partner) in &self.partners {
-            let Partner { shared, incarnation, list, list_seen, coverage, valid_until, sent, .. } = partner;
+            let Partner { shared, incarnation, stopping, list, list_seen, coverage, valid_until, sent, .. } = partner;
             let Partner { registered, covered, uncovered, granted_until, .. } = partner;
-            (peer, *shared > 0, incarnation, list, list_seen, coverage, now.max(*valid_until), sent).hash(hasher);
+            (peer, *shared > 0, incarnation, stopping, list, list_seen, coverage, now.max(*valid_until), sent)
+                .hash(hasher);
             (registered, covered, uncovered, now.max(*granted_until)).hash(hasher);
         }
         for (slot, holders) in &self.outstanding {

@@ -54,6 +54,8 @@ pub(super) enum Job {
     ComeRound(oneshot::Sender<()>),
     /// Several at once, none a stop.
     Batch(Vec<Job>),
+    /// The peer is about to stop: answered once others go on without it where they can.
+    StandDown(oneshot::Sender<()>),
     Stop,
 }
 

@@ -297,6 +297,19 @@ impl Chains {
         self.standing.iter().map(|it| it.keys.load(Ordering::Relaxed)).sum()
     }
 
+    /// This peer is about to stop. Returns once others go on without it in all slots that can do without it.
+    pub async fn stand_down(&self) {
+        let mut waiting = Vec::new();
+        for jobs in &self.groups {
+            let (reply, answer) = oneshot::channel();
+            drop(jobs.send(Job::StandDown(reply)).await);
+            waiting.push(answer);
+        }
+        for answer in waiting {
+            drop(answer.await); // A group that has ended has nothing to hand over.
+        }
+    }
+
     /// Ends all groups; whoever waits is told that nothing is known.
     pub async fn stop(&self) {
         for jobs in &self.groups {

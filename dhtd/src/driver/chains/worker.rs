@@ -74,6 +74,8 @@ pub(super) struct Worker {
     granted: BTreeSet<PeerId>,
     /// Slots whose entries have changed since the last batch was put.
     changed: BTreeSet<Slot>,
+    /// Who waits until others go on without this peer.
+    standing_down: Option<oneshot::Sender<()>>,
     /// What is done once everything so far is on disk.
     once_durable: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -93,7 +95,7 @@ impl Worker {
         jobs: mpsc::WeakSender<Job>,
     ) -> Self {
         let routes = shared.routes.load_full();
-        let (waiters, timers, granters, granted, changed, once_durable) = Default::default();
+        let (waiters, timers, granters, granted, changed, standing_down, once_durable) = Default::default();
         let (next_token, next_timer, ticks, sync) = (0, 0, 0, None);
         Self {
             group,
@@ -117,6 +119,7 @@ impl Worker {
             granters,
             granted,
             changed,
+            standing_down,
             once_durable,
         }
     }
@@ -198,6 +201,10 @@ impl Worker {
             }
             Job::ComeRound(reply) => _ = reply.send(()),
             Job::Batch(jobs) => jobs.into_iter().for_each(|job| self.take(job)),
+            Job::StandDown(reply) => {
+                self.handle(Input::Stop);
+                self.standing_down = Some(reply);
+            }
             Job::Stop => {}
         }
     }
@@ -264,6 +271,8 @@ impl Worker {
     /// Says how the group fares. Only whoever leaves is asked what depends on it.
     fn publish(&mut self) {
         self.ticks += 1;
+        let stood_down = self.standing_down.take_if(|_| self.state.handing_over() == 0);
+        stood_down.into_iter().for_each(|reply| _ = reply.send(()));
         let lost: BTreeSet<PeerId> = self.state.lost().collect();
         if **self.standing.lost.load() != lost {
             self.standing.lost.store(Arc::new(lost));

@@ -21,6 +21,7 @@ pub(super) fn heartbeat(heartbeat: &Heartbeat) -> v1::LeaseHeartbeat {
         incarnation: heartbeat.incarnation,
         list: Some(delta(&heartbeat.list)),
         coverage_seen: Some(version(heartbeat.coverage_seen)),
+        stopping: heartbeat.stopping,
     }
 }
 
@@ -30,6 +31,7 @@ pub(super) fn decode_heartbeat(heartbeat: v1::LeaseHeartbeat) -> Result<Heartbea
         incarnation: heartbeat.incarnation,
         list: delta_of(heartbeat.list)?,
         coverage_seen: version_of(heartbeat.coverage_seen)?,
+        stopping: heartbeat.stopping,
     })
 }
 

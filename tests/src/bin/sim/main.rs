@@ -88,6 +88,9 @@ enum Scenario {
         /// Faults per second.
         #[arg(long, default_value_t = 1.0)]
         faults: f64,
+        /// Half of the faults are processes that are stopped with notice.
+        #[arg(long)]
+        stops: bool,
         /// The rule that is off.
         #[arg(long, value_parser = parse_rule)]
         without: Option<Rules>,
@@ -161,14 +164,14 @@ fn main() -> ExitCode {
                 None => scenario::shaken(shaken, shaking),
             }
         }),
-        Scenario::Chains { soak, seconds, faults, without } => {
+        Scenario::Chains { soak, seconds, faults, stops, without } => {
             let seen = Mutex::new(Vec::new());
             let good = soak.run(0.0, |config| {
                 let mut tried = Trials::config(config.seed);
                 tried.overlay.nodes = soak.nodes;
                 tried.net.loss = soak.loss.unwrap_or(tried.net.loss);
                 tried.rules = without.unwrap_or(Rules::ALL);
-                let trials = Trials { time: SECOND * seconds as u32, faults, ..Trials::default() };
+                let trials = Trials { time: SECOND * seconds as u32, faults, stops, ..Trials::default() };
                 let (world, counts) = scenario::tried(tried, trials)?;
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(counts);
                 let time = world.now;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dht_core::replication::chain::Output;
+use dht_core::replication::chain::{Input, Output, State};
 use rand::RngExt;
 
 use super::ChainTimer;
@@ -14,6 +14,18 @@ impl World {
         let until = self.now + time;
         let paused_until = &mut self.hosts[host].paused_until;
         *paused_until = until.max(*paused_until);
+    }
+
+    /// The process says that it is about to stop. It goes on until it is killed.
+    pub fn stop(&mut self, host: usize) {
+        self.chains(host, Input::Stop);
+    }
+
+    /// In how many slots others are about to go on without the process.
+    #[must_use]
+    pub fn handing_over(&self, host: usize) -> usize {
+        let state = self.hosts[host].chains.as_ref().and_then(|chains| chains.state.as_ref());
+        state.map_or(0, State::handing_over)
     }
 
     /// k is another from now on. Each peer hears of that a little later; who is down or joins, once it is there.

@@ -27,6 +27,8 @@ pub struct Trials {
     pub load: Load,
     /// Faults per second.
     pub faults: f64,
+    /// Half of the faults are processes that are stopped with notice.
+    pub stops: bool,
 }
 
 impl Trials {
@@ -53,7 +55,7 @@ impl Trials {
 
 impl Default for Trials {
     fn default() -> Self {
-        Self { time: SECOND * 30, peers: 5, load: Load::default(), faults: 1.0 }
+        Self { time: SECOND * 30, peers: 5, load: Load::default(), faults: 1.0, stops: false }
     }
 }
 
@@ -74,6 +76,10 @@ pub struct Counts {
     pub ks: usize,
     /// Pairs of members that only could not reach each other.
     pub pairs: usize,
+    /// Processes that were stopped with notice, and had something to hand over.
+    pub stops: usize,
+    /// Those whose slots went on without them before they ended.
+    pub handed_over: usize,
 }
 
 /// Clients work while processes are killed, stopped and restarted, links are cut, and peers join and depart; then the
@@ -151,7 +157,10 @@ fn shake(world: &mut World, trials: Trials) -> Counts {
         let next = gap(world, trials.faults).min(SECOND * 5);
         world.run_for(next);
         if next < SECOND * 5 {
-            fault(world, trials.peers, &mut counts);
+            match trials.stops && world.random().random_bool(0.5) {
+                true => stop(world, &mut counts),
+                false => fault(world, trials.peers, &mut counts),
+            }
         }
     }
     counts.answered_amid = answered(world);
@@ -325,6 +334,36 @@ fn fault(world: &mut World, peers: usize, counts: &mut Counts) {
             world.run_for(long * 2);
         }
         _ => {}
+    }
+}
+
+/// Processes say that they are about to stop, and end a little later, whether or not others have taken over: as a rule one,
+/// now and then all of them. Who is down is started again.
+fn stop(world: &mut World, counts: &mut Counts) {
+    counts.faults += 1;
+    let down: Vec<usize> = (0..world.hosts.len()).filter(|host| world.finds_back(*host)).collect();
+    let members = world.live().filter(|(_, state)| state.phase() == Phase::Member && !state.me().leaving);
+    let members: Vec<usize> = members.map(|it| it.0).collect();
+    if !down.is_empty() && (members.len() < 3 || world.random().random_bool(0.6)) {
+        return down.into_iter().for_each(|host| world.restart(host));
+    }
+    let all = world.random().random_bool(0.15);
+    let stopped: Vec<usize> = match members.choose(world.random()) {
+        Some(one) if !all => vec![*one],
+        _ => members,
+    };
+    for host in &stopped {
+        world.stop(*host);
+    }
+    let had: Vec<usize> = stopped.iter().copied().filter(|host| world.handing_over(*host) > 0).collect();
+    let patience = world.random().random_range(Duration::ZERO..SECOND * 3);
+    let done = |world: &World| stopped.iter().all(|host| world.handing_over(*host) == 0);
+    world.run_until(world.now + patience, done);
+    counts.stops += had.len();
+    counts.handed_over += had.iter().filter(|host| world.handing_over(**host) == 0).count();
+    stopped.iter().for_each(|host| world.kill(*host));
+    if all {
+        stopped.into_iter().for_each(|host| world.restart(host));
     }
 }
 

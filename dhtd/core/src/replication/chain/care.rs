@@ -132,9 +132,9 @@ impl State {
         }
     }
 
-    fn look_after(&mut self, slot: Slot) {
+    pub(super) fn look_after(&mut self, slot: Slot) {
         let beyond_help = |replica: &Replica| replica.acceptor.rival.is_some() || self.claim.strands(replica.view());
-        if self.replicas.get(&slot).is_some_and(beyond_help) {
+        if self.leases.stops() || self.replicas.get(&slot).is_some_and(beyond_help) {
             return;
         }
         self.find_home(slot);
@@ -167,7 +167,7 @@ impl State {
     pub(super) fn rank(&self, slot: Slot) -> u32 {
         let Some(replica) = self.replicas.get(&slot) else { return 0 };
         let before = replica.view().peers().take_while(|peer| *peer != self.me.peer);
-        let live = before.filter(|peer| self.leases.in_contact(self.now, *peer));
+        let live = before.filter(|peer| self.leases.in_contact(self.now, *peer) && !self.stops(*peer));
         u32::try_from(live.count()).unwrap_or(u32::MAX)
     }
 
@@ -183,9 +183,10 @@ impl State {
             known.is_some_and(|known| known > member.incarnation)
         });
         let full = |peer: PeerId| if peer == me { !self.disk_ok } else { !self.leases.disk_ok(peer) };
-        let full: Vec<PeerId> = view.peers().filter(|peer| full(*peer)).collect();
-        if since(replica.sealed_since) || restarted || !full.is_empty() {
-            return Some(Need::Repair(full));
+        let mut unfit: Vec<PeerId> = view.peers().filter(|peer| full(*peer)).collect();
+        unfit.extend(self.let_go(view));
+        if since(replica.sealed_since) || restarted || !unfit.is_empty() {
+            return Some(Need::Repair(unfit));
         }
         let lost = view.peers().find(|peer| *peer != me && self.leases.has_lost(now, *peer));
         // First, since the others may well reach whom this peer has lost: then they never vote for it to go.
@@ -294,6 +295,7 @@ impl State {
     /// A holder of leases asks. If it goes by an older view than this peer, or a newer one, one of them is told.
     pub(super) fn heartbeat(&mut self, from: PeerId, heartbeat: Heartbeat) {
         let (now, disk_ok) = (self.now, self.disk_ok);
+        let stops = heartbeat.stopping && !self.leases.is_stopping(from);
         let replicas = &self.replicas;
         let standing = |slot: Slot| {
             let replica = replicas.get(&slot)?;
@@ -304,6 +306,9 @@ impl State {
         let uncovered: Vec<(Slot, Epoch)> = self.leases.uncovered(from).collect();
         for (slot, epoch) in uncovered {
             self.is_current(from, slot, epoch);
+        }
+        if stops {
+            self.go_on_without(from);
         }
     }
 

@@ -52,7 +52,7 @@ impl State {
         for peer in concerned.into_iter().chain(self.routes.peers().map(|peer| peer.id)) {
             let known = self.routes.peer(peer).is_some_and(|peer| !peer.leaving) && !self.claim.banned.contains(&peer);
             let answers = peer == self.me.peer || (known && !self.leases.has_lost(self.now, peer));
-            if answers && !live.contains(&peer) {
+            if answers && !self.stops(peer) && !live.contains(&peer) {
                 live.push(peer);
             }
             if live.len() >= enough {

@@ -110,6 +110,8 @@ pub enum Input {
     Snapshot(PeerId, Slot, Snapshot),
     /// A lookup has told who should hold the slot.
     Located(Slot, Vec<PeerId>),
+    /// This process is about to stop: others are to go on without it.
+    Stop,
     /// The disk takes writes, or it does not any more.
     Disk(bool),
     /// A recovery has given peers up. The host has it on disk, and will give it to [`super::State::claimed`] next time.

@@ -32,6 +32,9 @@ impl State {
     pub(super) fn learn(&mut self, from: PeerId, slot: Slot, view: View, source: PeerId) {
         let (epoch, now) = (view.epoch, self.now);
         self.install(from, view);
+        if self.leases.stops() {
+            return;
+        }
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if replica.view().epoch != epoch || replica.view().has(self.me.peer) || replica.acceptor.sealed {
             return;

@@ -39,6 +39,7 @@ mod recover;
 mod relay;
 mod replica;
 mod report;
+mod stop;
 
 pub use entry::{Action, Command, Condition, Effect, Entry, Outcome, Record, Refusal, Reply, RequestId, Value};
 pub use essence::Essence;
@@ -206,6 +207,7 @@ impl State {
             Input::Read(token, slot, at) => self.read(token, slot, at),
             Input::Snapshot(from, slot, snapshot) => self.load(from, slot, snapshot),
             Input::Located(slot, group) => self.set_home(slot, group),
+            Input::Stop => self.stop(),
             Input::Disk(ok) => self.disk_ok = ok,
             Input::Claim(claim) => self.claim(claim),
             Input::Rival(other) => self.hear_of_rival(other),

@@ -8,7 +8,10 @@ use super::*;
 use crate::{
     overlay::{Peer, Routes},
     record::{KeyspaceId, RecordKey},
-    view::Position,
+    view::{
+        Heartbeat, Position,
+        delta::{Delta, Version},
+    },
 };
 
 struct NoTable;
@@ -174,4 +177,58 @@ fn reads_go_to_the_nearest_member_or_to_the_tail_alone() {
     let firsts: BTreeSet<PeerId> = (0..99).map(|_| Reads::Any.order(&view, peer(9), random)[0]).collect();
     assert_eq!(firsts.len(), 3, "who is no member spreads its reads");
     assert_eq!(Reads::Tail.order(&view, peer(2), random), [peer(3)]);
+}
+
+/// What a member says in a heartbeat.
+fn beat(nonce: u64, incarnation: u64, stopping: bool) -> Message {
+    let list = Delta { from: None, to: Version { life: incarnation, number: nonce }, changes: Vec::new() };
+    Message::Heartbeat(Heartbeat { nonce, incarnation, list, coverage_seen: Version::default(), stopping })
+}
+
+/// The second member of a slot that takes writes with so many.
+fn second_of(min_in_sync: usize) -> State {
+    let mut state = process(member(2, 1), false, None);
+    let acceptor = Acceptor::new(View { min_in_sync, ..view() });
+    state.replicas.insert(SLOT, Replica::new(acceptor, Some(Log::default())));
+    state.start(Duration::ZERO);
+    state
+}
+
+/// Whether it begins to decide on a next view when the first member says this.
+fn goes_on(state: &mut State, heartbeat: Message) -> bool {
+    let outputs = state.handle(Duration::from_millis(1), Input::Message(peer(1), heartbeat), &NoTable);
+    let prepares = |output: &Output| matches!(output, Output::Send(_, Message::Slot(_, body)) if matches!(**body, Body::Prepare(..)));
+    outputs.iter().any(prepares)
+}
+
+#[test]
+fn others_go_on_at_once_without_a_member_that_says_that_it_stops_if_they_can() {
+    assert!(goes_on(&mut second_of(1), beat(1, 1, true)));
+    assert!(!goes_on(&mut second_of(1), beat(1, 1, false)));
+    assert!(!goes_on(&mut second_of(2), beat(1, 1, true)), "the slot would take no writes");
+    let (mut stops, mut restarted) = (second_of(1), second_of(1));
+    stops.handle(Duration::ZERO, Input::Stop, &NoTable);
+    assert!(!goes_on(&mut stops, beat(1, 1, true)), "nobody would stay");
+    goes_on(&mut restarted, beat(1, 2, false));
+    restarted.handle(Duration::ZERO, Input::Message(peer(1), beat(2, 1, true)), &NoTable);
+    assert!(!restarted.leases.is_stopping(peer(1)), "an earlier process has said so");
+}
+
+#[test]
+fn whoever_stops_says_so_at_once_and_copies_nothing_any_more() {
+    let mut state = second_of(1);
+    assert_eq!(state.handing_over(), 0);
+    let outputs = state.handle(Duration::ZERO, Input::Stop, &NoTable);
+    let says = |to: u8| {
+        let says =
+            |it: &Output| matches!(it, Output::Send(at, Message::Heartbeat(it)) if *at == peer(to) && it.stopping);
+        outputs.iter().any(says)
+    };
+    assert!(says(1) && says(3));
+    assert_eq!(state.handing_over(), 1);
+    let next = View { epoch: view().epoch.next(), chain: vec![member(1, 1)], min_in_sync: 1, ..view() };
+    let learn = Body::Learn(next, peer(1));
+    state.handle(Duration::ZERO, Input::Message(peer(1), Message::Slot(SLOT, Box::new(learn))), &NoTable);
+    assert_eq!(state.handing_over(), 0);
+    assert!(!state.copies(SLOT));
 }

@@ -197,7 +197,13 @@ fn heartbeats_and_grants_with_holes_in_them() {
     let version = |number| Some(v1::LeaseVersion { life: 1, number });
     let changes = vec![v1::SlotLease { slot: 3, epoch: an_epoch(1) }, v1::SlotLease { slot: 4, epoch: None }];
     let delta = Some(v1::LeaseDelta { from: version(2), to: version(2), changes });
-    let good = v1::LeaseHeartbeat { nonce: 1, incarnation: 1, list: delta.clone(), coverage_seen: version(0) };
+    let good = v1::LeaseHeartbeat {
+        nonce: 1,
+        incarnation: 1,
+        list: delta.clone(),
+        coverage_seen: version(0),
+        stopping: false,
+    };
     let rows: [Row<v1::LeaseHeartbeat>; 7] = [
         ("a version of a list is missing", |heartbeat| heartbeat.coverage_seen = None),
         ("the changes of a list are missing", |heartbeat| heartbeat.list = None),

@@ -114,8 +114,8 @@ impl Random {
     }
 
     fn heartbeat(&mut self) -> Heartbeat {
-        let (nonce, incarnation) = (self.any(), self.any());
-        Heartbeat { nonce, incarnation, list: self.delta(), coverage_seen: self.version() }
+        let (nonce, incarnation, stopping) = (self.any(), self.any(), self.0.random());
+        Heartbeat { nonce, incarnation, list: self.delta(), coverage_seen: self.version(), stopping }
     }
 
     fn grant(&mut self) -> Grant {
