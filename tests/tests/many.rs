@@ -184,12 +184,12 @@ async fn one_counter_counts_all_increments_of_a_pipeline_and_a_failure_ends_noth
     let pipeline = ring.client().with_timeout(Duration::from_secs(60)).pipeline();
     pipeline.write(Write::put("text", "no counter")).await.expect("it is served");
     let increment = |pipeline: Pipeline, number: usize| -> Pin<Box<dyn Future<Output = _> + Send>> {
-        let key = if number % 10 == 0 { "text" } else { "counter" };
+        let key = if number.is_multiple_of(10) { "text" } else { "counter" };
         Box::pin(async move { (number, pipeline.write(Write::increment(key, 1)).await) })
     };
     let mut totals = BTreeSet::new();
     for (number, result) in all_done(&pipeline, 2000, increment).await {
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             assert_eq!(result.expect_err("it is no counter").reason(), Some("WRONG_TYPE"));
         } else {
             totals.insert(result.expect("it is served").total.expect("it is an increment"));

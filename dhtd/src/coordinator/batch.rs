@@ -10,7 +10,7 @@ use dht_core::{
     overlay::{Peer, Routes},
     record::{Content, Mode, RecordKey},
     replication::chain::{Command, Outcome, Record, Refusal},
-    ring::{PeerId, Slot},
+    ring::Slot,
 };
 use dhtd_proto::v1::{self, peer_call::Call};
 use tokio::{
@@ -85,7 +85,8 @@ struct Plan<'a> {
     steps: mpsc::UnboundedSender<(usize, Step)>,
     batch: Batch,
     intents: [Vec<Intent>; Shards::COUNT],
-    calls: HashMap<PeerId, (Arc<str>, Vec<(Call, Answer)>)>,
+    /// By the address of the peer.
+    calls: HashMap<Arc<str>, Vec<(Call, Answer)>>,
 }
 
 /// Operations that have not been told of yet.
@@ -250,7 +251,7 @@ impl<'a> Plan<'a> {
         let chains = self.chains.clone();
         let answer: Answer =
             Box::new(move |answer| drop(steps.send((place, wrote(written(&chains, answer), replicas)))));
-        self.add_call(head, address, Call::ChainWrite(call), answer);
+        self.add_call(address, Call::ChainWrite(call), answer);
         Ok(true)
     }
 
@@ -278,7 +279,7 @@ impl<'a> Plan<'a> {
             };
             drop(steps.send((place, step)));
         });
-        self.add_call(peer.id, peer.address, write_call(at, content, wanted), answer);
+        self.add_call(peer.address, write_call(at, content, wanted), answer);
         true
     }
 
@@ -299,15 +300,12 @@ impl<'a> Plan<'a> {
             self.batch.read(slot, at.clone(), done);
             return Ok(Begun::HandedOver(Work::Read(Mode::Chain, at, any)));
         }
-        let mut reached =
-            readers.into_iter().filter_map(|peer| Some((peer, self.coordinator.address_of(self.chains, slot, peer)?)));
-        let Some((peer, address)) = reached.next() else {
-            return Ok(Begun::Nowhere(Work::Read(Mode::Chain, at, any)));
-        };
+        let address = readers.into_iter().find_map(|peer| self.coordinator.address_of(self.chains, slot, peer));
+        let Some(address) = address else { return Ok(Begun::Nowhere(Work::Read(Mode::Chain, at, any))) };
         let call = v1::ChainReadCall { keyspace: at.keyspace.0, key: at.key.clone(), any_replica: any };
         let chains = self.chains.clone();
         let answer: Answer = Box::new(move |answer| drop(steps.send((place, read_chain(read(&chains, answer))))));
-        self.add_call(peer, address, Call::ChainRead(call), answer);
+        self.add_call(address, Call::ChainRead(call), answer);
         Ok(Begun::HandedOver(Work::Read(Mode::Chain, at, any)))
     }
 
@@ -328,7 +326,7 @@ impl<'a> Plan<'a> {
             drop(steps.send((place, step)));
         });
         let call = Call::Read(v1::ReadCall { keyspace: at.keyspace.0, key: at.key });
-        self.add_call(peer.id, peer.address, call, answer);
+        self.add_call(peer.address, call, answer);
         Ok(Begun::HandedOver(work))
     }
 
@@ -339,8 +337,8 @@ impl<'a> Plan<'a> {
         known.or_else(|| self.coordinator.located(slot)?.into_iter().find(|peer| peer.id != me))
     }
 
-    fn add_call(&mut self, peer: PeerId, address: Arc<str>, call: Call, answer: Answer) {
-        self.calls.entry(peer).or_insert_with(|| (address, Vec::new())).1.push((call, answer));
+    fn add_call(&mut self, address: Arc<str>, call: Call, answer: Answer) {
+        self.calls.entry(address).or_default().push((call, answer));
     }
 
     /// Returns when everything has found a place in a queue.
@@ -348,7 +346,7 @@ impl<'a> Plan<'a> {
         let Self { coordinator, chains, shards, batch, intents, calls, steps, .. } = self;
         drop(steps);
         let mut ways = JoinSet::new();
-        for (address, calls) in calls.into_values() {
+        for (address, calls) in calls {
             let shared = coordinator.0.shared.clone();
             ways.spawn(async move { shared.calls.submit(&address, Lane::Foreground, calls).await });
         }
