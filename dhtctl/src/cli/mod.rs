@@ -74,6 +74,7 @@ async fn run(arguments: &Arguments, console: &Console) -> Outcome {
         Command::Lookup(lookup) => ring::lookup::run(&client(arguments)?, lookup, console).await,
         Command::Explain(explain) => ring::explain::run(&keys_of(arguments, &explain.within)?, explain, console).await,
         Command::Recover(recover) => ring::recover::run(&client(arguments)?, recover, console).await,
+        Command::Health(_) => ring::health::run(arguments, console).await,
         Command::Verify(_) => ring::verify::run(&client(arguments)?, console).await,
     }
 }
