@@ -1,8 +1,8 @@
 //! The peer daemon of dhtd: everything that touches the world. The protocols themselves are in `dht-core`.
 //!
 //! Read `ARCHITECTURE.md` beside this crate's manifest first. Arrows between the modules run one way:
-//! `main -> config, server, dev, systemd`; `systemd -> driver`; `server ->` all others; `rpc -> coordinator -> driver, transport`;
-//! `driver -> storage, transport`; `rpc, transport -> wire`.
+//! `main -> config, server, dev, systemd`; `server ->` all others; `rpc -> coordinator -> driver, transport`;
+//! `driver -> storage, transport`; `rpc, transport -> wire`; `systemd -> driver`.
 
 pub mod clock;
 pub mod config;

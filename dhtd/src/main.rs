@@ -15,6 +15,11 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// musl's own takes one thread at a time (decision 0009).
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let Invocation { args, settings } = match config::read(std::env::args_os()) {
         Ok(invocation) => invocation,

@@ -27,7 +27,7 @@ async fn tell_phases(mut phases: watch::Receiver<Phase>) {
     loop {
         let phase = *phases.borrow_and_update();
         let status = NotifyState::Status(match phase {
-            Phase::Idle => "in no ring: waiting to be told to join",
+            Phase::Idle => "in no ring yet",
             Phase::Joining => "on its way into its ring",
             Phase::Member => "a member of its ring",
             Phase::Island => "cut off: it looks for the other members of its ring",

@@ -80,7 +80,7 @@ async fn a_peer_is_ready_once_it_is_a_member() {
     assert!(heard.last().is_some_and(|message| message.contains("STATUS=a member of its ring\n")), "{heard:?}");
 
     let joiner = Service::start(&["--idle"]);
-    let mut heard = joiner.hear("STATUS=in no ring: waiting to be told to join");
+    let mut heard = joiner.hear("STATUS=in no ring yet");
     // It is alive for a while, and not ready.
     for _ in 0..3 {
         heard.extend(joiner.hear("WATCHDOG=1"));

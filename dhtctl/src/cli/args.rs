@@ -104,6 +104,7 @@ pub(crate) enum Command {
     Lookup(Lookup),
     Explain(Explain),
     Recover(Recover),
+    Health(Health),
     Verify(Verify),
     Bench(Bench),
 }
@@ -164,6 +165,17 @@ pub(crate) struct Status {
     #[arg(long)]
     pub(crate) this: bool,
 }
+
+/// Check that the peer at --peer serves: it is a member of a ring, and its store takes writes
+#[derive(Args, Debug)]
+#[command(before_help = "\
+Examples:
+  dhtctl health
+  until dhtctl health; do sleep 1; done    wait for a peer that starts")]
+#[command(
+    after_help = "It asks by the gRPC health protocol (grpc.health.v1).\n\nExit codes: 0 it serves; 5 it does not, or does not answer."
+)]
+pub(crate) struct Health {}
 
 /// Check that the ring keeps the invariant on which its maintenance relies
 #[derive(Args, Debug)]

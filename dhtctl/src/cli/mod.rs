@@ -80,6 +80,7 @@ async fn run(arguments: &Arguments, console: &Console) -> Outcome {
         Command::Explain(explain) => ring::explain::run(&keys_of(arguments, &explain.within)?, explain, console).await,
         Command::Recover(recover) => ring::recover::run(&client(arguments)?, recover, console).await,
         Command::Bench(bench) => bench::run(&keys_of(arguments, &bench.within)?, bench, console).await,
+        Command::Health(_) => ring::health::run(arguments, console).await,
         Command::Verify(_) => ring::verify::run(&client(arguments)?, console).await,
     }
 }

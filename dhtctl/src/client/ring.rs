@@ -7,6 +7,7 @@ use dhtd_proto::v1::{
     ring_service_client::RingServiceClient,
 };
 use tonic::{Request, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{Client, MAX_MESSAGE_BYTES, Messages};
 use crate::error::{Access, Error};
@@ -47,6 +48,16 @@ impl Client {
     pub async fn verify(&self) -> Result<VerifyResponse, Error> {
         let request = VerifyRequest {};
         self.call(Access::Read, request, |channel, request| async { ring(channel).verify(request).await }).await
+    }
+
+    /// Whether the asked peer is a member of a ring and its store takes writes, by the gRPC health protocol.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn is_serving(&self) -> Result<bool, Error> {
+        let request = HealthCheckRequest::default();
+        let check = |channel, request| async { HealthClient::new(channel).check(request).await };
+        self.call(Access::Read, request, check).await.map(|answer| answer.status() == ServingStatus::Serving)
     }
 
     /// Tells the asked peer to join a ring through `seeds` (`HOST:PORT`), and waits until it is a member.

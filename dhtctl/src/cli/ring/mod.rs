@@ -2,6 +2,7 @@
 
 pub(crate) mod depart;
 pub(crate) mod explain;
+pub(crate) mod health;
 pub(crate) mod join;
 pub(crate) mod keyspace;
 pub(crate) mod lookup;
