@@ -6,7 +6,20 @@ use serde_json::Value;
 
 #[test]
 fn the_harness_measures_rings_beside_bare_servers_and_prints_for_programs() {
-    let args = ["--peers", "1,3", "--rounds", "2", "--seconds", "0.1", "--keys", "100", "--output", "json"];
+    let args = [
+        "--peers",
+        "1,3",
+        "--rounds",
+        "2",
+        "--seconds",
+        "0.1",
+        "--keys",
+        "300",
+        "--batch-size",
+        "16",
+        "--output",
+        "json",
+    ];
     let output = Command::new(env!("CARGO_BIN_EXE_bench")).args(args).output().expect("it was built");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).expect("it is text");

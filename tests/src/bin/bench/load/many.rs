@@ -10,7 +10,7 @@ use dhtd_proto::v1::{
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::{Draw, Load, Operation, Target, VALUE_BYTES, micros};
+use super::{Draw, Load, Operation, Target, VALUE_BYTES, key, micros};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -38,12 +38,26 @@ pub(super) async fn pipeline(load: &Load, held: bool, target: &Target) -> Result
 
 /// A loop for each batch in flight, spread over the servers in turn.
 pub(super) async fn batches(load: &Load, size: usize, held: bool, target: &Target) -> Result<Vec<u32>> {
+    enough_keys(load, size, held, target)?;
     let mut loops = JoinSet::new();
     for number in 0..load.in_flight {
         let source = Source::new(load, held, target, number % target.channels.len(), number as u64);
         loops.spawn(source.one_loop(size));
     }
     all(loops).await
+}
+
+/// A batch has each key once.
+fn enough_keys(load: &Load, size: usize, held: bool, target: &Target) -> Result<()> {
+    let mut most = vec![0; target.channels.len()];
+    (0..load.keys).for_each(|number| most[target.holder(&key(number))] += 1);
+    let fewest = if held { most.into_iter().min() } else { usize::try_from(load.keys).ok() };
+    match fewest.filter(|fewest| *fewest < size) {
+        Some(fewest) => {
+            Err(format!("a batch of {size} can't be made of {fewest} keys: use more keys, or smaller batches"))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn all(loops: JoinSet<Result<Vec<u32>>>) -> Result<Vec<u32>> {
