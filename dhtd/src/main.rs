@@ -1,12 +1,11 @@
 //! `dhtd`: arguments, configuration, server, exit code.
 
-use std::{io::Write, num::NonZero, process::ExitCode};
+use std::{io::Write, process::ExitCode};
 
 use dhtd::{
     config::{self, Args, Command, Config, Invocation, LogFormat, ReadError, Settings},
     dev,
-    driver::chains::Chains,
-    server::{Server, ServerError},
+    server::{Server, ServerError, worker_threads},
     systemd,
 };
 use tokio::{
@@ -46,8 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
-    let threads = Chains::threads(std::thread::available_parallelism().map_or(1, NonZero::get));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(worker_threads()).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}"), EX_OSERR),

@@ -3,9 +3,9 @@
 mod begin;
 
 use std::{
-    error::Error as StdError,
     io,
     net::SocketAddr,
+    num::NonZero,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,7 +29,9 @@ use self::begin::{Begin, Stuck};
 use crate::{
     config::{Config, Start},
     coordinator::{Coordinator, Limits},
-    driver::{Control, Handle, Pulse, Shared, catalogue::Known, control::OpenShards, shards::Shards, sweep},
+    driver::{
+        Control, Handle, Pulse, Shared, catalogue::Known, chains::Chains, control::OpenShards, shards::Shards, sweep,
+    },
     rpc::{DeadlineLayer, KvApi, PeerApi, RingApi, report_health},
     storage::{DataDir, DataDirError, Engine, EngineError, FjallEngine, FjallOptions, Syncer},
 };
@@ -104,6 +106,12 @@ pub enum ServerError {
     /// gRPC could not be served.
     #[error("cannot serve: {0}")]
     Serve(String),
+}
+
+/// How many threads a peer's runtime needs on this machine.
+#[must_use]
+pub fn worker_threads() -> usize {
+    Chains::threads(std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 /// A peer that runs.
@@ -287,18 +295,14 @@ async fn serve(
         .add_service(describe_services().build_v1alpha().map_err(reflection)?)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async { drop(shut.await) });
     let mut server = tokio::spawn(server);
-    let failed = |error: &dyn StdError| ServerError::Serve(error.to_string());
     let mut given_up = None;
     tokio::select! {
         () = stand_down(&shared, stopping, &stops) => {}
         generation = shared.claims.given_up() => given_up = Some(generation),
         _ = &mut control => {} // Departed: the last messages are on their way.
         ended = &mut server => {
-            return match ended {
-                Ok(Ok(())) => Ok(None),
-                Ok(Err(error)) => Err(failed(&error)),
-                Err(error) => Err(failed(&error)),
-            };
+            let served = ended.map_err(|error| error.to_string()).and_then(|it| it.map_err(|error| error.to_string()));
+            return served.map(|()| None).map_err(ServerError::Serve);
         }
     }
     drop(shut_down);

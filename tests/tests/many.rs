@@ -303,10 +303,11 @@ async fn any_replica_answers_where_most_others_are_away() {
         client.put("k", "v", 3).await.is_ok_and(|answer| answer.durable == 3)
     })
     .await;
+    let any = client.clone().at_any_replica();
+    eventually("this one knows that it is committed", async || matches!(any.get("k").await, Ok(Some(_)))).await;
     ring.peers[1].kill();
     ring.peers[2].kill();
     eventually("nothing is certain any more", async || client.get("k").await.is_err()).await;
-    let any = client.at_any_replica();
     assert_eq!(any.get("k").await.expect("one is there").expect("it was written").value, "v");
     let both = any.batch_get(["k", "absent"]).await;
     assert_eq!(both[0].as_ref().expect("one is there").as_ref().expect("it was written").value, "v");

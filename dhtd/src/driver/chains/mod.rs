@@ -12,7 +12,9 @@ mod layout;
 mod log;
 mod reads;
 mod store;
+mod synced;
 mod table;
+mod timers;
 mod views;
 mod worker;
 

@@ -1,9 +1,8 @@
 //! One group: takes whatever waits, has the state machine decide, and carries out what comes of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use dht_core::{
     view::{Epoch, View},
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::sleep,
 };
 
@@ -25,7 +24,9 @@ use super::{
     log::log_change,
     reads::{Granters, Reads},
     store::Store,
+    synced::Synced,
     table::read_table,
+    timers::Timers,
     views::Views,
 };
 use crate::{
@@ -34,15 +35,6 @@ use crate::{
     transport::Urgency,
     wire::PeerBody,
 };
-
-/// What is on disk.
-#[derive(Clone, Copy, Debug, Default)]
-struct Synced {
-    /// The last number of [`Output::Sync`].
-    upto: u64,
-    /// The disk has failed.
-    fails: bool,
-}
 
 pub(super) struct Worker {
     group: u32,
@@ -61,12 +53,11 @@ pub(super) struct Worker {
     routes: Arc<Routes>,
     waiters: HashMap<Token, Waiter>,
     next_token: Token,
-    timers: BTreeMap<(Duration, u64), Timer>,
-    next_timer: u64,
+    timers: Timers,
     /// What has to be synced once the batch is put.
     sync: Option<u64>,
-    /// What has been, as the thread that syncs says.
-    synced: watch::Sender<Synced>,
+    /// What has been.
+    synced: Synced,
     /// What others may read beside this task.
     reads: Arc<Reads>,
     granters: Granters,
@@ -96,7 +87,7 @@ impl Worker {
     ) -> Self {
         let routes = shared.routes.load_full();
         let (waiters, timers, granters, granted, changed, standing_down, once_durable) = Default::default();
-        let (next_token, next_timer, ticks, sync) = (0, 0, 0, None);
+        let (next_token, ticks, sync) = (0, 0, None);
         Self {
             group,
             state,
@@ -112,9 +103,8 @@ impl Worker {
             waiters,
             next_token,
             timers,
-            next_timer,
             sync,
-            synced: watch::Sender::default(),
+            synced: Synced::default(),
             reads,
             granters,
             granted,
@@ -130,15 +120,13 @@ impl Worker {
         let outputs = self.state.start(clock::now());
         self.carry_out(outputs);
         let mut waiting = Vec::with_capacity(GROUP);
-        let (mut synced, mut on_disk) = (self.synced.subscribe(), Synced::default());
         while self.store.failure().is_none() {
-            let next = self.timers.first_key_value().map_or(IDLE, |((at, _), _)| at.saturating_sub(clock::now()));
             tokio::select! {
                 _ = queue.recv_many(&mut waiting, GROUP) => {}
-                _ = synced.changed() => {}
-                () = sleep(next) => {}
+                () = self.synced.changed() => {}
+                () = sleep(self.timers.next_in(clock::now())) => {}
             }
-            self.look_at_disk(&mut synced, &mut on_disk);
+            self.synced.news().into_iter().flatten().for_each(|input| self.handle(input));
             self.look_at_routes();
             for job in waiting.drain(..) {
                 if matches!(job, Job::Stop) {
@@ -236,18 +224,6 @@ impl Worker {
         self.carry_out(outputs);
     }
 
-    /// Only the newest counts.
-    fn look_at_disk(&mut self, synced: &mut watch::Receiver<Synced>, before: &mut Synced) {
-        let newest = *synced.borrow_and_update();
-        if newest.upto > before.upto {
-            self.handle(Input::Synced(newest.upto));
-        }
-        if newest.fails && !before.fails {
-            self.handle(Input::Disk(false));
-        }
-        *before = newest;
-    }
-
     /// The picture of the ring is looked at, not sent: only the newest counts.
     fn look_at_routes(&mut self) {
         let newest = self.shared.routes.load();
@@ -259,8 +235,7 @@ impl Worker {
 
     fn fire_timers(&mut self) {
         let now = clock::now();
-        while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
-            let timer = entry.remove();
+        while let Some(timer) = self.timers.take(now) {
             self.handle(Input::Timer(timer));
             if timer == Timer::Tick {
                 self.publish();
@@ -296,8 +271,7 @@ impl Worker {
                 Output::Send(to, message) => self.send(to, message, Urgency::Now),
                 Output::SendSoon(to, message) => self.send(to, message, Urgency::Soon),
                 Output::SetTimer(after, timer) => {
-                    self.next_timer += 1;
-                    self.timers.insert((due(clock::now() + after, after, timer), self.next_timer), timer);
+                    self.timers.set(clock::now(), after, timer);
                 }
                 Output::Store(slot, change) => {
                     if let Change::Install { acceptor, .. } = &*change {
@@ -377,13 +351,7 @@ impl Worker {
             });
         }
         let Some(number) = self.sync.take() else { return };
-        let synced = self.synced.clone();
-        self.shards.when_durable(move |result| {
-            synced.send_modify(|it| {
-                it.fails |= result.is_err();
-                it.upto = it.upto.max(if result.is_ok() { number } else { 0 });
-            });
-        });
+        self.shards.when_durable(self.synced.once(number));
     }
 
     fn send_snapshot(&mut self, slot: Slot, to: PeerId, epoch: Epoch) {
@@ -407,22 +375,8 @@ impl Worker {
     }
 }
 
-/// When a timer fires. What recurs does so at the same instants in all groups, so that their heartbeats share a message.
-fn due(at: Duration, after: Duration, timer: Timer) -> Duration {
-    match timer {
-        Timer::Heartbeat | Timer::Tick if !after.is_zero() => {
-            let rounds = at.as_nanos().div_ceil(after.as_nanos());
-            u32::try_from(rounds).map_or(at, |rounds| after * rounds)
-        }
-        _ => at,
-    }
-}
-
 /// How often keys are counted: once a second.
 const TICKS_PER_COUNT: u64 = 20;
 
 /// Jobs that are taken at once.
 const GROUP: usize = 1024;
-
-/// How long to sleep when no timer is set, which is never.
-const IDLE: Duration = Duration::from_secs(1);
