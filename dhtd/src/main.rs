@@ -77,6 +77,8 @@ async fn run(config: Config) -> ExitCode {
     tracing::info!(address = %server.address(), "serving");
     let telling = tokio::spawn(systemd::tell(server.phase(), server.pulse()));
     tokio::select! {
+        // Signals first: Ctrl-C in a terminal also ends who holds our input, and is not to be taken for a second signal.
+        biased;
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = end_of_stdin(), if stop_with_stdin => {}

@@ -190,6 +190,8 @@ impl Peer {
     /// If it was not content.
     pub async fn wait_for(&mut self) {
         let mut child = self.child.take().expect("it runs");
+        // Left open: the end of its input would tell it to stop once more.
+        let _stdin = child.stdin.take();
         let ended = tokio::task::spawn_blocking(move || child.wait().expect("it is ours").success()).await;
         assert!(ended.is_ok_and(|content| content), "it did not end well");
     }
