@@ -40,6 +40,12 @@ async fn load_of_every_kind_is_put_on_a_ring_and_measured() {
             assert!(report["operations"].as_u64() > Some(8) && report["failed"] == 0, "{way} {workload}: {report}");
             assert_eq!((&report["peers"], &report["way"]), (&3.into(), &way.into()));
             assert!(report["latency_us"]["p99"].as_u64() >= report["latency_us"]["p50"].as_u64());
+            // Little's law: so many calls are in flight, and each is there for as long as it takes.
+            if way != "batch" {
+                let rate = report["operations_per_second"].as_f64().expect("a number");
+                let in_flight = rate * report["latency_us"]["mean"].as_f64().expect("a number") / 1e6;
+                assert!((4.0..9.0).contains(&in_flight), "{in_flight} in flight: {report}");
+            }
             let rows = fs::read_to_string(&series).expect("the series");
             let (header, rows) = rows.split_once('\n').expect("a header");
             assert!(header.starts_with("at,operations,failed,"));
