@@ -26,13 +26,13 @@ use super::{
     get::{Held, chain_value_of, held, value_of},
     write::{Intended, another_may, executed, outcome, write_call},
 };
-use crate::wire::chain as wire;
 use crate::{
     driver::{
         chains::{Batch, Chains, ReadDone, WriteDone},
         shards::Shards,
     },
     transport::{Answer, CallError, Lane},
+    wire::chain as wire,
 };
 
 /// What a client asks for, in a keyspace of this mode.

@@ -51,8 +51,8 @@ enum Way {
 /// When operations are due, if not as soon as the last one is done.
 struct Schedule {
     begun: Instant,
-    /// Between two operations of all loops together.
-    gap: Option<Duration>,
+    /// Operations of all loops together, per second.
+    rate: Option<f64>,
     next: AtomicU64,
     end: Instant,
 }
@@ -88,9 +88,8 @@ impl Load {
     /// Starts the loops, over these endpoints in turn. They end by themselves.
     pub(super) fn start(plan: &Bench, endpoints: &[Client]) -> Self {
         let begun = Instant::now();
-        let gap = plan.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         let end = begun + Duration::from_secs_f64(plan.seconds);
-        let schedule = Arc::new(Schedule { begun, gap, next: AtomicU64::new(0), end });
+        let schedule = Arc::new(Schedule { begun, rate: plan.rate, next: AtomicU64::new(0), end });
         let way = |client: &Client| match plan.way {
             BenchWay::Unary => Way::Unary(client.clone()),
             BenchWay::Batch => Way::Batch(client.clone(), plan.batch_size as usize),
@@ -125,11 +124,11 @@ impl Schedule {
     /// When the next operation of whoever asks is due, and whether that is the time to measure it from: with a fixed rate,
     /// an operation that could not be begun in time has waited since then (Tene, *How not to measure latency*).
     async fn next(&self, count: usize) -> Option<Instant> {
-        let due = match self.gap {
+        let due = match self.rate {
             None => Instant::now(),
-            Some(gap) => {
+            Some(rate) => {
                 let number = self.next.fetch_add(count as u64, Ordering::Relaxed);
-                let due = self.begun + Duration::from_secs_f64(gap.as_secs_f64() * number as f64);
+                let due = self.begun + Duration::from_secs_f64(number as f64 / rate);
                 if due < self.end {
                     sleep_until(due).await;
                 }
