@@ -69,8 +69,15 @@ rules! {
     older_views_first,
     /// The electors are those of the view in force, not those that the ring suggests.
     electors_from_view,
-    /// The electors are odd in number, and failures do not make them fewer.
+    /// The electors are odd in number, and not only the members.
     electors_odd_and_kept,
+    /// Failures do not make the electors fewer.
+    electors_not_fewer,
+    /// A view is decided only after a majority of those who decide the one after it have said that they know of it: some
+    /// may have departed.
+    next_electors_ready,
+    /// Who has said that it is ready to be an elector departs only when it knows what came of it.
+    ready_witness_stays,
     /// What is promised, accepted, appended or acknowledged is on disk before anybody hears of it.
     fsync_before_reply,
     /// What was accepted before must be proposed again: it may be decided.
@@ -110,6 +117,8 @@ rules! {
     /// A view of a later generation is newer, whatever its number: who was left behind by a recovery may know views that
     /// whoever carried it out did not.
     generation_before_epoch,
+    /// Whoever has told a recovery of its copy keeps it until the slot is started again, whatever earlier view it hears of.
+    claimed_copies_kept,
     /// Only a founding writes a view of the first epoch, never somebody who should hold a slot and knows nothing of it.
     only_founding_is_first,
     /// An answer that makes no entry waits until what it rests on is committed, and for a lease.

@@ -188,7 +188,7 @@ impl Proposer {
         let (chain, planned) = self.next_chain()?;
         let peers: Vec<PeerId> = chain.iter().map(|member| member.peer).collect();
         let electors = if rules.electors_odd_and_kept {
-            self.circumstances.electors(&self.view, &peers, planned)
+            self.circumstances.electors(&self.view, &peers, planned || !rules.electors_not_fewer)
         } else {
             peers.clone()
         };
@@ -229,10 +229,10 @@ impl Proposer {
 
     /// Whether all members of the next view hold the data, and enough of its electors know the view in force.
     #[must_use]
-    pub fn is_level(&self) -> bool {
+    pub fn is_level(&self, rules: Rules) -> bool {
         let Some(target) = &self.target else { return false };
         target.chain.iter().all(|member| self.ready.contains(&member.peer))
-            && target.majority(self.ready.iter().copied())
+            && (target.majority(self.ready.iter().copied()) || !rules.next_electors_ready)
     }
 
     /// Whether the next view is decided.

@@ -62,7 +62,7 @@ impl State {
             if replica.view().peers().any(|peer| peer == self.me.peer) {
                 self.look_after(slot);
                 self.spread(slot);
-            } else if replica.concerns(self.me.peer) {
+            } else if replica.concerns(self.me.peer, self.rules) {
                 if self.routes.me.leaving { self.spread(slot) } else { self.ask_what_came_of_it(slot) }
             }
         }

@@ -144,9 +144,10 @@ impl State {
     }
 
     pub(super) fn ready(&mut self, from: PeerId, slot: Slot, ballot: Ballot) {
+        let rules = self.rules;
         let Some(proposer) = self.attempt(slot, ballot) else { return };
         proposer.is_ready(from);
-        if proposer.round == Round::Levelling && proposer.is_level() {
+        if proposer.round == Round::Levelling && proposer.is_level(rules) {
             proposer.round = Round::Accepting;
             self.ask_missing(slot);
         }

@@ -30,6 +30,8 @@ impl State {
             // What follows a view that is disputed is disputed, too.
             Some(replica) if replica.acceptor.rival.is_some() && !replica.is_recovered_by(&view) => {}
             Some(replica) if !view.epoch.is_newer(replica.view().epoch, rules) => {}
+            // A recovery is under way that knows of this view, and may count on the copy that is here.
+            Some(replica) if replica.log.is_some() && self.is_given_up(&view) && rules.claimed_copies_kept => {}
             _ => self.bring_into_force(view),
         }
     }

@@ -239,7 +239,7 @@ impl State {
     /// a view that it knows nothing of may count on its copy.
     #[must_use]
     pub fn held(&self) -> usize {
-        let needs = |replica: &&Replica| replica.farewell.is_some() || replica.concerns(self.me.peer);
+        let needs = |replica: &&Replica| replica.farewell.is_some() || replica.concerns(self.me.peer, self.rules);
         self.replicas.values().filter(needs).count()
     }
 

@@ -26,6 +26,11 @@ impl State {
         stranded.into_iter().for_each(|slot| self.end(slot, None));
     }
 
+    /// Whether the recovery that this peer has promised to follow starts the slot again, if this view is the newest.
+    pub(super) fn is_given_up(&self, view: &View) -> bool {
+        view.epoch.generation.counter < self.claim.generation.counter && self.claim.strands(view)
+    }
+
     /// There is another recovery of the counter that this peer goes by. It may have started again whatever had its majority
     /// here, and the other way round.
     pub(super) fn hear_of_rival(&mut self, other: Generation) {
@@ -56,6 +61,8 @@ impl State {
         self.seal(slot);
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         (replica.proposer, replica.levelling, replica.accepting) = (None, None, None);
+        // A copy is kept that nobody asks for any more: a recovery may count on it.
+        replica.learning = None;
         replica.acceptor.rival = rival.or(replica.acceptor.rival);
         let acceptor = replica.acceptor.clone();
         self.store(slot, Change::Acceptor(acceptor), None);
@@ -81,6 +88,10 @@ impl State {
                     self.replicas.insert(slot, Replica::new(Acceptor::new(nobody), empty));
                 }
             }
+        }
+        let ends = self.log(slot).map(|log| log.last().seq + REVISION_JUMP);
+        if view.has(self.me.peer) && ends != Some(view.frontier.seq) {
+            return; // The copy that was counted on is not here any more: better no view than one that lists nobody with data.
         }
         self.bring_into_force(view);
     }

@@ -12,6 +12,7 @@ use super::{
     log::{Kept, Log},
 };
 use crate::{
+    Rules,
     record::RecordKey,
     ring::PeerId,
     view::{Acceptor, Ballot, Member, Position, Proposer, View},
@@ -205,10 +206,12 @@ impl Replica {
         self.view().has(me) && !self.acceptor.sealed && !self.installing && self.log.is_some()
     }
 
-    /// Whether the peer is in the view in force as far as it knows, or may be in the next: it has a copy, and has promised
-    /// something. It hears of that view in any case, if it asks.
-    pub(super) fn concerns(&self, me: PeerId) -> bool {
-        self.view().peers().any(|peer| peer == me) || (self.acceptor.sealed && self.log.is_some())
+    /// Whether the peer is in the view in force as far as it knows, or may be in the next: it has a copy and is sealed, or
+    /// has said that it is ready, as a witness too. It hears of that view in any case, if it asks.
+    pub(super) fn concerns(&self, me: PeerId, rules: Rules) -> bool {
+        let Acceptor { sealed, promised, .. } = &self.acceptor;
+        let ready = self.log.is_some() || (promised.is_some() && rules.ready_witness_stays);
+        self.view().peers().any(|peer| peer == me) || (*sealed && ready)
     }
 
     /// Whether the view is one of a later recovery.
