@@ -50,7 +50,7 @@ async fn thirty_two_peers_answer_every_lookup_within_log_n_hops_and_keep_the_inv
         let reasons: Vec<HopReason> = found.hops.iter().map(|hop| hop.reason()).collect();
         assert_eq!(reasons.first(), Some(&HopReason::Start));
         assert!(!reasons.contains(&HopReason::Table), "a table of all peers was used: {reasons:?}");
-        by_finger += reasons.iter().filter(|reason| **reason == HopReason::Finger).count();
+        by_finger += reasons.iter().filter(|it| matches!(it, HopReason::Finger | HopReason::FingerSuccessor)).count();
         assert_eq!(found.hops.last().and_then(|hop| hop.node.clone()), found.owner);
         assert_eq!(found.timeouts, 0);
         lengths.push(found.hops.len() - 1);

@@ -2,14 +2,14 @@
 //!
 //! | rule switched off | seeds of 0..150 that find it | kept | what they find |
 //! |---|---|---|---|
-//! | none | 1 | 62 | an owner too many for a moment, as `dhtd/ARCHITECTURE.md` says ("not promised") |
-//! | `verify_candidate` | 9 | 45 | a list without a live entry |
+//! | none | 0 | | now and then an owner too many for a moment, as `dhtd/ARCHITECTURE.md` says ("not promised") |
+//! | `verify_candidate` | 14 | 16 | a list without a live entry |
 //! | `adopt_whole_list` | 150 | 2 | no ideal ring, or a list without a live entry |
-//! | `rectify_checks_predecessor` | 6 | 29 | a lookup names a wrong owner |
-//! | `busy_defers` | 1 | 38 | a lookup names a wrong owner |
-//! | `join_takes_list` | 114 | 1 | a list without a live entry |
+//! | `rectify_checks_predecessor` | 13 | 10 | a lookup names a wrong owner |
+//! | `busy_defers` | 2 | 29 | a list without a live entry |
+//! | `join_takes_list` | 103 | 0 | a list without a live entry |
 //!
-//! A change of the overlay changes what a seed does. If a kept one finds nothing any more, look for another.
+//! A change of the overlay changes what a seed does. If a kept one finds nothing any more, the ignored test prints others.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ fn with_all_rules_the_trouble_breaks_no_ring() {
 
 #[test]
 fn a_candidate_has_to_be_verified() {
-    is_needed(Rules { verify_candidate: false, ..ALL }, 45, "has no live successor");
+    is_needed(Rules { verify_candidate: false, ..ALL }, 16, "has no live successor");
 }
 
 #[test]
@@ -106,15 +106,31 @@ fn a_list_has_to_be_adopted_as_a_whole() {
 
 #[test]
 fn a_predecessor_may_only_give_way_to_a_closer_one() {
-    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 4, "wrong owner");
+    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 10, "wrong owner");
 }
 
 #[test]
 fn a_busy_node_must_not_show_its_lists() {
-    is_needed(Rules { busy_defers: false, ..ALL }, 38, "wrong owner");
+    is_needed(Rules { busy_defers: false, ..ALL }, 29, "has no live successor");
 }
 
 #[test]
 fn a_joiner_has_to_take_its_predecessors_list() {
-    is_needed(Rules { join_takes_list: false, ..ALL }, 1, "has no live successor");
+    is_needed(Rules { join_takes_list: false, ..ALL }, 0, "has no live successor");
+}
+
+#[test]
+#[ignore = "prints the table above anew"]
+fn what_other_seeds_find() {
+    let rules =
+        ["verify_candidate", "adopt_whole_list", "rectify_checks_predecessor", "busy_defers", "join_takes_list"];
+    let rules = rules.map(|rule| (rule, Rules::without(rule).expect("a rule of that name")));
+    for (rule, rules) in [("none", ALL)].into_iter().chain(rules) {
+        let found: Vec<Failure> = (0..150).filter_map(|seed| trouble(seed, rules).err()).collect();
+        println!("{rule}: {} find something", found.len());
+        found
+            .iter()
+            .take(12)
+            .for_each(|failure| println!("  {}", failure.to_string().chars().take(90).collect::<String>()));
+    }
 }

@@ -50,6 +50,7 @@ pub fn hop_reason(reason: HopReason) -> (v1::HopReason, u32) {
         HopReason::Start => (v1::HopReason::Start, 0),
         HopReason::Finger(bit) => (v1::HopReason::Finger, bit),
         HopReason::Successor => (v1::HopReason::Successor, 0),
+        HopReason::FingerSuccessor(bit) => (v1::HopReason::FingerSuccessor, bit),
         HopReason::Predecessor => (v1::HopReason::Predecessor, 0),
         HopReason::Table => (v1::HopReason::Table, 0),
     }
@@ -224,6 +225,7 @@ fn decode_hops(hops: Vec<v1::PeerHop>, peers: &[Peer]) -> Result<Vec<Hop>, Malfo
             v1::HopReason::Start => HopReason::Start,
             v1::HopReason::Finger => HopReason::Finger(hop.finger_bit),
             v1::HopReason::Successor => HopReason::Successor,
+            v1::HopReason::FingerSuccessor => HopReason::FingerSuccessor(hop.finger_bit),
             v1::HopReason::Predecessor => HopReason::Predecessor,
             v1::HopReason::Table | v1::HopReason::Unspecified => HopReason::Table,
         };

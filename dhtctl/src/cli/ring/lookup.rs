@@ -74,6 +74,7 @@ fn table(target: &Target, answer: &LookupResponse, total_us: u64) -> String {
 fn via(hop: &Hop) -> String {
     match hop.reason() {
         HopReason::Finger => format!("finger 2^{}", hop.finger_bit),
+        HopReason::FingerSuccessor => format!("successor of finger 2^{}", hop.finger_bit),
         reason => reason_name(reason).to_owned(),
     }
 }
@@ -83,6 +84,7 @@ const fn reason_name(reason: HopReason) -> &'static str {
         HopReason::Start => "start",
         HopReason::Finger => "finger",
         HopReason::Successor => "successor",
+        HopReason::FingerSuccessor => "finger successor",
         HopReason::Predecessor => "predecessor",
         HopReason::Table => "table",
         HopReason::Unspecified => "unknown",
@@ -137,7 +139,7 @@ impl HopJson {
         Self {
             node: hop.node.as_ref().map(NodeJson::new),
             reason: reason_name(reason),
-            finger_bit: (reason == HopReason::Finger).then_some(hop.finger_bit),
+            finger_bit: matches!(reason, HopReason::Finger | HopReason::FingerSuccessor).then_some(hop.finger_bit),
             round_trip_us: (hop.round_trip_us != 0).then_some(hop.round_trip_us),
         }
     }

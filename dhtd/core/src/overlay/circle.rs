@@ -1,6 +1,6 @@
 //! Rings made as a whole, for simulations: nobody has to join, everyone knows its neighbours already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     directory::Health,
@@ -109,7 +109,8 @@ impl State {
     fn settle(&mut self, index: usize, circle: &Circle) {
         let node = self.nodes[index].node;
         let reach = self.wanted_reach();
-        let list = successor_list(node, circle.after(node), reach, |_| true, |_| true);
+        let list_of = |node: Node| successor_list(node, circle.after(node), reach, |_| true, |_| true);
+        let list = list_of(node);
         let mut bits = (0..Id::BITS).rev().map(|bit| (bit, node.id.plus_power(bit)));
         let far = list.last().map_or(node.id, |last| last.id);
         if circle.windings == 1 {
@@ -117,7 +118,8 @@ impl State {
             {
                 let finger = circle.owner(start).filter(|finger| *finger != node);
                 if let Some(finger) = finger {
-                    self.nodes[index].fingers.set(bit, finger);
+                    let behind = if self.config.routing == Routing::Fingers { list_of(finger) } else { Vec::new() };
+                    self.nodes[index].fingers.set(bit, finger, behind);
                 }
             }
             self.nodes[index].fingers.complete();
@@ -126,8 +128,8 @@ impl State {
         self.nodes[index].successors = list;
         self.nodes[index].accepted = true;
         let state = &self.nodes[index];
-        let fingers = state.fingers().map(|(_, finger)| finger);
-        let listed: Vec<PeerId> =
+        let fingers = state.fingers.lists().flat_map(|(_, finger, list)| list.iter().copied().chain([finger]));
+        let listed: BTreeSet<PeerId> =
             fingers.chain(state.successors.iter().copied()).chain(state.predecessor).map(|node| node.peer).collect();
         listed.iter().filter_map(|id| circle.peers.get(id)).for_each(|peer| self.meet(peer));
     }

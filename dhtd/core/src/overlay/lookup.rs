@@ -138,7 +138,9 @@ impl State {
         if find.hops.is_empty() {
             find.hops.extend(self.start_hop(find.target));
         }
-        if self.seen.insert(find.id, self.now).is_none() {
+        // Whoever is taken for the owner by an old list, and is not sure of it, may be asked again by who knows better.
+        let by_hearsay = find.hops.last().is_some_and(|hop| matches!(hop.reason, HopReason::FingerSuccessor(_)));
+        if by_hearsay || self.seen.insert(find.id, self.now).is_none() {
             self.advance(find, BTreeSet::new());
         }
     }
@@ -222,7 +224,9 @@ impl State {
                 let lookup = Lookup { owner, home, peers, hops, timeouts, elapsed };
                 self.event(Event::Lookup { token, result: Ok(lookup) });
             }
-            Asker::Finger { index, bit } if self.may_list(&found.node) => self.finger_found(index, bit, found.node),
+            Asker::Finger { index, bit } if self.may_list(&found.node) => {
+                self.finger_found(index, bit, found.node, found.successors)
+            }
             Asker::Finger { .. } => {}
             Asker::Join { index } => self.predecessor_found(index, found),
             Asker::Reconcile { index, .. } => self.found_from_elsewhere(index, &found),
@@ -255,6 +259,7 @@ impl State {
                 // Also if it is suspected: all other ways lead around the ring and back here.
                 .or_else(|| self.owner_before(find, |node| self.may_ask(node, tried)))
                 .or_else(|| first(self.table_from(target), &may, HopReason::Table))
+                .or_else(|| self.finger_successor(find, &may))
                 .or_else(|| self.closest_preceding(target, &may)),
             Purpose::Predecessor => first(self.table_before(target), &may, HopReason::Table)
                 .filter(|(node, _)| self.is_progress(node, target))
@@ -276,6 +281,21 @@ impl State {
         found.map(|node| (node, HopReason::Successor))
     }
 
+    /// The first node at or after the target in the successor list of a finger that reaches over it. Such a list may be
+    /// old: who was asked already because of one is not asked again, so that no lookup goes in circles.
+    fn finger_successor(&self, find: &Find, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
+        let target = find.target;
+        let after = |(bit, finger, list): (u32, Node, &[Node])| {
+            let own = |node: &Node| node.peer == self.me.id;
+            let node = list.iter().find(|node| covers(finger.id, target, node.id) && (own(node) || may(node)))?;
+            let new = find.hops.iter().all(|hop| hop.node != *node);
+            (new && !own(node)).then_some((*node, HopReason::FingerSuccessor(bit)))
+        };
+        let members = self.nodes.iter().filter(|state| state.member);
+        let found = members.flat_map(|state| state.fingers.lists()).filter_map(after);
+        found.min_by_key(|(node, _)| target.distance_to(node.id))
+    }
+
     /// Somebody at the target or after it, if the last hop took a node of ours for the owner: the predecessor, or, if that
     /// has died, the first that has announced itself.
     fn owner_before(&self, find: &Find, may: impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
@@ -290,14 +310,15 @@ impl State {
 
     /// The node of all tables that is closest before the target, if it is closer than all of ours.
     fn closest_preceding(&self, target: Id, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
-        let fingers = |state: &NodeState| {
-            let fingers = state.fingers().map(|(bit, node)| (node, HopReason::Finger(bit)));
-            fingers.collect::<Vec<_>>()
-        };
         let known = self.nodes.iter().filter(|state| state.member).flat_map(|state| {
+            let fingers = state.fingers().map(|(bit, node)| (node, HopReason::Finger(bit)));
             let successors = state.successors.iter().map(|node| (*node, HopReason::Successor));
             let before = state.predecessor.map(|node| (node, HopReason::Predecessor));
-            fingers(state).into_iter().chain(successors).chain(before)
+            let behind_fingers = state
+                .fingers
+                .lists()
+                .flat_map(|(bit, _, list)| list.iter().map(move |node| (*node, HopReason::FingerSuccessor(bit))));
+            fingers.chain(successors).chain(before).chain(behind_fingers)
         });
         let table = first(self.table_before(target), may, HopReason::Table);
         known

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Rules,
-    overlay::{Circle, Config, Home, Input, Message, Output, Peer, Ring, RingId},
+    overlay::{Circle, Config, Home, Input, Message, Output, Peer, Ring, RingId, Routing},
     ring::SlotBits,
 };
 
@@ -20,24 +20,51 @@ fn goes_to(outputs: &[Output]) -> Option<Node> {
     })
 }
 
+fn hop(node: Node, reason: HopReason) -> Hop {
+    Hop { node, reason, round_trip_us: 0 }
+}
+
+fn from(node: Node, body: Body) -> Input {
+    Input::Message(Message { sender: peer(node.peer), about: Vec::new(), body })
+}
+
+/// The fourth of five nodes, and all of them.
+fn heir_of_five(routing: Routing) -> (State, [Node; 5]) {
+    let circle = Circle::ideal((0..5).map(|name| peer(PeerId::new([name; 16]))));
+    let nodes: [Node; 5] = circle.nodes().try_into().expect("five nodes");
+    let ring =
+        Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT, mode: crate::record::Mode::Chain };
+    let config = Config { routing, ..Config::default() };
+    let (state, _) = State::settled(config, Rules::ALL, &circle, nodes[3].peer, ring, 1);
+    (state, nodes)
+}
+
+#[test]
+fn who_inherits_by_the_word_of_an_old_list_asks_others_first() {
+    let (mut state, [asker, nearer, dead, heir, _]) = heir_of_five(Routing::Fingers);
+    state.handle(Duration::ZERO, from(dead, Body::Gone));
+    let id = FindId { asker: asker.peer, number: 1, attempt: 1 };
+    let mut find = |by: Node, reason| {
+        let hops = vec![hop(by, HopReason::Start), hop(heir, reason)];
+        let find = Find { id, asker: peer(asker.peer), target: dead.id, purpose: Purpose::Owner, hops, timeouts: 0 };
+        state.handle(Duration::ZERO, from(by, Body::Find(find)))
+    };
+    assert_eq!(goes_to(&find(asker, HopReason::FingerSuccessor(158))), Some(nearer));
+    assert_eq!(goes_to(&find(nearer, HopReason::Successor)), Some(heir), "it has passed by before");
+}
+
 #[test]
 fn an_heir_answers_only_if_who_has_announced_itself_does_not() {
     [false, true].into_iter().for_each(announced_newcomer_is_asked);
 }
 
 fn announced_newcomer_is_asked(suspected: bool) {
-    let circle = Circle::ideal((0..5).map(|name| peer(PeerId::new([name; 16]))));
-    let [asker, newcomer, dead, heir, _] = *circle.nodes() else { panic!("five nodes") };
-    let ring =
-        Ring { id: RingId([0; 16]), replicas: 3, slot_bits: SlotBits::DEFAULT, mode: crate::record::Mode::Chain };
-    let (mut state, _) = State::settled(Config::default(), Rules::ALL, &circle, heir.peer, ring, 1);
+    let (mut state, [asker, newcomer, dead, heir, _]) = heir_of_five(Routing::Full);
     let take = |state: &mut State, input| state.handle(Duration::ZERO, input);
-    let from = |node: Node, body| Input::Message(Message { sender: peer(node.peer), about: Vec::new(), body });
     let group = vec![newcomer.peer, dead.peer, heir.peer];
     take(&mut state, from(newcomer, Body::Home(vec![Home { after: asker.id, owner: newcomer, group }])));
     take(&mut state, from(dead, Body::Gone));
     let id = FindId { asker: asker.peer, number: 1, attempt: 1 };
-    let hop = |node, reason| Hop { node, reason, round_trip_us: 0 };
     if suspected {
         state.directory.missed(newcomer.peer, Duration::ZERO);
     }

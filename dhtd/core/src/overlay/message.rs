@@ -160,6 +160,8 @@ pub enum HopReason {
     Finger(u32),
     /// The successor list.
     Successor,
+    /// The successor list of finger `bit`, as it was when that was looked up.
+    FingerSuccessor(u32),
     /// The predecessor pointer.
     Predecessor,
     /// The table of all peers.
