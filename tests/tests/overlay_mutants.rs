@@ -1,13 +1,13 @@
 //! Each protective rule of the overlay is needed: with one switched off, the simulator finds what it prevents.
 //!
-//! | rule switched off | seeds of 0..150 that find it | kept | what they find |
+//! | rule switched off | seeds of 0..300 that find it | kept | what they find |
 //! |---|---|---|---|
 //! | none | 0 | | now and then an owner too many for a moment, as `dhtd/ARCHITECTURE.md` says ("not promised") |
-//! | `verify_candidate` | 14 | 16 | a list without a live entry |
-//! | `adopt_whole_list` | 150 | 2 | no ideal ring, or a list without a live entry |
-//! | `rectify_checks_predecessor` | 13 | 10 | a lookup names a wrong owner |
-//! | `busy_defers` | 2 | 29 | a list without a live entry |
-//! | `join_takes_list` | 103 | 0 | a list without a live entry |
+//! | `verify_candidate` | 22 | 41 | a list without a live entry |
+//! | `adopt_whole_list` | 300 | 2 | no ideal ring, or a list without a live entry |
+//! | `rectify_checks_predecessor` | 22 | 6 | a lookup names a wrong owner |
+//! | `busy_defers` | 2 | 163 | a lookup names a wrong owner |
+//! | `join_takes_list` | 224 | 0 | a list without a live entry |
 //!
 //! A change of the overlay changes what a seed does. If a kept one finds nothing any more, the ignored test prints others.
 
@@ -96,7 +96,7 @@ fn with_all_rules_the_trouble_breaks_no_ring() {
 
 #[test]
 fn a_candidate_has_to_be_verified() {
-    is_needed(Rules { verify_candidate: false, ..ALL }, 16, "has no live successor");
+    is_needed(Rules { verify_candidate: false, ..ALL }, 41, "has no live successor");
 }
 
 #[test]
@@ -106,12 +106,12 @@ fn a_list_has_to_be_adopted_as_a_whole() {
 
 #[test]
 fn a_predecessor_may_only_give_way_to_a_closer_one() {
-    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 10, "wrong owner");
+    is_needed(Rules { rectify_checks_predecessor: false, ..ALL }, 6, "wrong owner");
 }
 
 #[test]
 fn a_busy_node_must_not_show_its_lists() {
-    is_needed(Rules { busy_defers: false, ..ALL }, 29, "has no live successor");
+    is_needed(Rules { busy_defers: false, ..ALL }, 163, "wrong owner");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn what_other_seeds_find() {
         ["verify_candidate", "adopt_whole_list", "rectify_checks_predecessor", "busy_defers", "join_takes_list"];
     let rules = rules.map(|rule| (rule, Rules::without(rule).expect("a rule of that name")));
     for (rule, rules) in [("none", ALL)].into_iter().chain(rules) {
-        let found: Vec<Failure> = (0..150).filter_map(|seed| trouble(seed, rules).err()).collect();
+        let found: Vec<Failure> = (0..300).filter_map(|seed| trouble(seed, rules).err()).collect();
         println!("{rule}: {} find something", found.len());
         found
             .iter()

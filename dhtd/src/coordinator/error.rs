@@ -54,7 +54,7 @@ pub enum OperationError {
     #[error("the replicas of the key are still taking over its slot")]
     Syncing,
     /// More copies are wanted than there are peers to hold them; nothing has changed.
-    #[error("{wanted} durable copies are wanted, but the key's home group has {peers} peers")]
+    #[error("{wanted} durable copies are wanted, but the key's home group has only {peers}")]
     TooFewPeers {
         /// `min_durable`.
         wanted: u32,

@@ -24,7 +24,7 @@ use crate::ring::PeerId;
 pub struct Essence {
     nodes: Vec<NodeEssence>,
     known: Vec<(PeerId, u64, u32, bool, Health)>,
-    passed_by: Vec<FindId>,
+    passed_by: Vec<(FindId, usize)>,
     members: u32,
     in_ring: bool,
     joining: bool,

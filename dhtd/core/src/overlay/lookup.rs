@@ -138,9 +138,7 @@ impl State {
         if find.hops.is_empty() {
             find.hops.extend(self.start_hop(find.target));
         }
-        // Whoever is taken for the owner by an old list, and is not sure of it, may be asked again by who knows better.
-        let by_hearsay = find.hops.last().is_some_and(|hop| matches!(hop.reason, HopReason::FingerSuccessor(_)));
-        if by_hearsay || self.seen.insert(find.id, self.now).is_none() {
+        if self.seen.insert((find.id, overshoots(&find)), self.now).is_none() {
             self.advance(find, BTreeSet::new());
         }
     }
@@ -259,7 +257,7 @@ impl State {
                 // Also if it is suspected: all other ways lead around the ring and back here.
                 .or_else(|| self.owner_before(find, |node| self.may_ask(node, tried)))
                 .or_else(|| first(self.table_from(target), &may, HopReason::Table))
-                .or_else(|| self.finger_successor(find, &may))
+                .or_else(|| if tried.is_empty() { self.finger_successor(find, &may) } else { None })
                 .or_else(|| self.closest_preceding(target, &may)),
             Purpose::Predecessor => first(self.table_before(target), &may, HopReason::Table)
                 .filter(|(node, _)| self.is_progress(node, target))
@@ -282,7 +280,8 @@ impl State {
     }
 
     /// The first node at or after the target in the successor list of a finger that reaches over it. Such a list may be
-    /// old: who was asked already because of one is not asked again, so that no lookup goes in circles.
+    /// old: who was asked already because of one is not asked again, so that no lookup goes in circles; and if somebody is
+    /// silent, who inherits is left to the node before, which knows better.
     fn finger_successor(&self, find: &Find, may: &impl Fn(&Node) -> bool) -> Option<(Node, HopReason)> {
         let target = find.target;
         let after = |(bit, finger, list): (u32, Node, &[Node])| {
@@ -364,6 +363,18 @@ fn is_heir(state: &NodeState, find: &Find) -> bool {
 fn taken_for_owner(find: &Find) -> Option<(Node, Node)> {
     let [.., asker, taken] = find.hops.as_slice() else { return None };
     covers(asker.node.id, find.target, taken.node.id).then_some((asker.node, taken.node))
+}
+
+/// How often the lookup has come back from behind its target, where the old list of a finger had sent it. So often each peer
+/// passes it on once more.
+fn overshoots(find: &Find) -> usize {
+    let before = &find.hops[..find.hops.len().saturating_sub(1)];
+    let overshot = |pair: &&[Hop]| {
+        let [asker, taken] = pair else { return false };
+        let by_old_list = matches!(taken.reason, HopReason::FingerSuccessor(_));
+        by_old_list && covers(asker.node.id, find.target, taken.node.id)
+    };
+    before.windows(2).filter(overshot).count()
 }
 
 fn first<'a>(

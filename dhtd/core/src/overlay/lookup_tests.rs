@@ -44,13 +44,16 @@ fn who_inherits_by_the_word_of_an_old_list_asks_others_first() {
     let (mut state, [asker, nearer, dead, heir, _]) = heir_of_five(Routing::Fingers);
     state.handle(Duration::ZERO, from(dead, Body::Gone));
     let id = FindId { asker: asker.peer, number: 1, attempt: 1 };
-    let mut find = |by: Node, reason| {
-        let hops = vec![hop(by, HopReason::Start), hop(heir, reason)];
-        let find = Find { id, asker: peer(asker.peer), target: dead.id, purpose: Purpose::Owner, hops, timeouts: 0 };
-        state.handle(Duration::ZERO, from(by, Body::Find(find)))
+    let mut find = |by: Node, hops: &[Hop]| {
+        let (target, purpose, hops) = (dead.id, Purpose::Owner, hops.to_vec());
+        let find = Find { id, asker: peer(asker.peer), target, purpose, hops, timeouts: 0 };
+        goes_to(&state.handle(Duration::ZERO, from(by, Body::Find(find))))
     };
-    assert_eq!(goes_to(&find(asker, HopReason::FingerSuccessor(158))), Some(nearer));
-    assert_eq!(goes_to(&find(nearer, HopReason::Successor)), Some(heir), "it has passed by before");
+    let by_old_list = [hop(asker, HopReason::Start), hop(heir, HopReason::FingerSuccessor(158))];
+    assert_eq!(find(asker, &by_old_list), Some(nearer));
+    assert_eq!(find(asker, &by_old_list), None, "a copy of it is passed on once only");
+    let come_back = [hop(nearer, HopReason::Finger(158)), hop(heir, HopReason::Successor)];
+    assert_eq!(find(nearer, &[by_old_list, come_back].concat()), Some(heir));
 }
 
 #[test]

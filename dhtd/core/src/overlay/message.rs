@@ -110,7 +110,8 @@ pub struct FindId {
     pub asker: PeerId,
     /// Never used twice by the asker while it runs.
     pub number: u64,
-    /// Which attempt. A peer passes each attempt on once only, so that none goes in circles.
+    /// Which attempt. A peer passes each attempt on once only, so that none goes in circles; once more each time that it has
+    /// come back from behind its target.
     pub attempt: u32,
 }
 

@@ -44,8 +44,8 @@ pub struct State {
     pub(super) gone: bool,
     pub(super) asked: BTreeMap<u64, Asked>,
     pub(super) forwards: BTreeMap<(FindId, usize), Forward>,
-    /// Lookups of others that have passed by, and when.
-    pub(super) seen: BTreeMap<FindId, Duration>,
+    /// Lookups of others that have passed by, how often they had come back by then, and when.
+    pub(super) seen: BTreeMap<(FindId, usize), Duration>,
     pub(super) homes: Homes,
     /// Every usable node of every known peer, by id; empty with [`Routing::Fingers`].
     pub(super) table: BTreeMap<Id, Node>,

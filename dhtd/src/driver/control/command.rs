@@ -75,8 +75,8 @@ pub enum JoinError {
 /// A peer cannot depart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DepartError {
-    /// It is in no ring.
-    #[error("this peer is in no ring")]
+    /// It is in no ring yet, or not back in its own.
+    #[error("this peer is in no ring, or still on its way into one")]
     NotAMember,
     /// There is nobody to hand the data to.
     #[error("the last peer of a ring cannot depart: its data would be lost")]

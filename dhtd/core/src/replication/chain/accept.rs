@@ -93,8 +93,12 @@ impl State {
             return false;
         }
         if known.is_none_or(|known| view.epoch.is_newer(known, rules)) {
+            let epoch = view.epoch;
             if self.rules.older_views_first {
                 self.install(from, view);
+                if self.view(slot).is_none_or(|view| view.epoch != epoch) {
+                    return false; // It was not installed: what this peer could promise would be about another view.
+                }
             } else if known.is_none() {
                 self.replicas.insert(slot, Replica::new(Acceptor::new(view), None));
             }

@@ -5,7 +5,7 @@
 //! change is needed when a member or an elector is lost, was restarted or has a full disk, when the slot has been sealed
 //! or has made no progress for some time; and, without haste, when the chain is not the slot's home group.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Body, Message, Output, State,
@@ -63,6 +63,7 @@ impl State {
                 self.look_after(slot);
                 self.spread(slot);
             } else if replica.concerns(self.me.peer, self.rules) {
+                self.find_home(slot);
                 if self.routes.me.leaving { self.spread(slot) } else { self.ask_what_came_of_it(slot) }
             }
         }
@@ -133,11 +134,14 @@ impl State {
     }
 
     pub(super) fn look_after(&mut self, slot: Slot) {
-        let beyond_help = |replica: &Replica| replica.acceptor.rival.is_some() || self.claim.strands(replica.view());
-        if self.leases.stops() || self.replicas.get(&slot).is_some_and(beyond_help) {
+        if self.leases.stops() {
             return;
         }
         self.find_home(slot);
+        let beyond_help = |replica: &Replica| replica.acceptor.rival.is_some() || self.claim.strands(replica.view());
+        if self.replicas.get(&slot).is_some_and(beyond_help) {
+            return;
+        }
         let now = self.now;
         let need = self.need(slot).or_else(|| self.planned(slot).map(Need::Planned));
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
@@ -315,13 +319,15 @@ impl State {
     /// A newcomer that was made level is sealed until it hears of the next view. If that was lost, and nobody writes, nobody
     /// notices that it is not there.
     fn ask_what_came_of_it(&mut self, slot: Slot) {
-        let now = self.now;
+        let (now, me) = (self.now, self.me.peer);
         let Some(replica) = self.replicas.get_mut(&slot) else { return };
         if now.saturating_sub(replica.care.told) < TELL_EVERY {
             return;
         }
         replica.care.told = now;
-        let peers: Vec<PeerId> = replica.view().peers().collect();
+        // Whoever is in the view that is known here may have departed since.
+        let home = replica.care.home.as_ref().map(|(home, _)| home.clone()).unwrap_or_default();
+        let peers: BTreeSet<PeerId> = replica.view().peers().chain(home).filter(|peer| *peer != me).collect();
         peers.into_iter().for_each(|peer| self.tell(peer, slot, Body::AskView));
     }
 

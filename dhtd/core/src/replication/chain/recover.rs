@@ -26,9 +26,11 @@ impl State {
         stranded.into_iter().for_each(|slot| self.end(slot, None));
     }
 
-    /// Whether the recovery that this peer has promised to follow starts the slot again, if this view is the newest.
+    /// Whether the recovery that this peer has promised to follow starts the slot again, if this view is the newest. That of
+    /// another recovery of the same counter makes it a disputed one, when the promised one is carried out.
     pub(super) fn is_given_up(&self, view: &View) -> bool {
-        view.epoch.generation.counter < self.claim.generation.counter && self.claim.strands(view)
+        let (generation, promised) = (view.epoch.generation, self.claim.generation);
+        (generation.counter < promised.counter && self.claim.strands(view)) || generation.rivals(promised)
     }
 
     /// There is another recovery of the counter that this peer goes by. It may have started again whatever had its majority
