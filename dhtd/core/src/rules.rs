@@ -69,8 +69,8 @@ rules! {
     older_views_first,
     /// The electors are those of the view in force, not those that the ring suggests.
     electors_from_view,
-    /// The electors are odd in number, and not only the members.
-    electors_odd_and_kept,
+    /// The electors are the members and as many witnesses as make them odd in number, not the members alone.
+    electors_have_witnesses,
     /// Failures do not make the electors fewer.
     electors_not_fewer,
     /// A view is decided only after a majority of those who decide the one after it have said that they know of it: some

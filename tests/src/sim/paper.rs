@@ -75,7 +75,8 @@ pub fn path_goal(peers: usize) -> f64 {
     by_fingers.max(1.0 - 1.0 / peers)
 }
 
-/// The 99th percentile of the path length in a ring of `peers` at equal distances with ideal tables: each finger takes
+/// The 99th percentile of the path length in a ring of `peers` at equal distances with ideal tables, if nobody keeps the
+/// successor lists of its fingers (the paper's Chord, not ours): each finger takes
 /// the first bit of what is left of the way, until the successor list covers the rest. Nodes at random distances are a
 /// little nearer, since a finger mostly points behind where it should.
 #[must_use]

@@ -187,7 +187,7 @@ impl Proposer {
         let (source, frontier) = ends.max_by_key(|(peer, end)| (*end, *peer == me))?;
         let (chain, planned) = self.next_chain()?;
         let peers: Vec<PeerId> = chain.iter().map(|member| member.peer).collect();
-        let electors = if rules.electors_odd_and_kept {
+        let electors = if rules.electors_have_witnesses {
             self.circumstances.electors(&self.view, &peers, planned || !rules.electors_not_fewer)
         } else {
             peers.clone()
