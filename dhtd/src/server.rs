@@ -29,9 +29,7 @@ use self::begin::{Begin, Stuck};
 use crate::{
     config::{Config, Start},
     coordinator::{Coordinator, Limits},
-    driver::{
-        Control, Handle, Pulse, Shared, catalogue::Known, chains::Chains, control::OpenShards, shards::Shards, sweep,
-    },
+    driver::{Control, Handle, Pulse, Shared, catalogue::Known, control::OpenShards, shards::Shards, sweep},
     rpc::{DeadlineLayer, KvApi, PeerApi, RingApi, report_health},
     storage::{DataDir, DataDirError, Engine, EngineError, FjallEngine, FjallOptions, Syncer},
 };
@@ -108,10 +106,11 @@ pub enum ServerError {
     Serve(String),
 }
 
-/// How many threads a peer's runtime needs on this machine.
+/// How many threads a peer's runtime needs on this machine: one for each core, since more wake each other for nothing, and
+/// two at least, so that one that reads from the disk does not hold up everything.
 #[must_use]
 pub fn worker_threads() -> usize {
-    Chains::threads(std::thread::available_parallelism().map_or(1, NonZero::get))
+    std::thread::available_parallelism().map_or(1, NonZero::get).max(2)
 }
 
 /// A peer that runs.

@@ -143,6 +143,11 @@ pub trait Engine: Send + Sync + 'static {
     /// but may be found after a restart, whole; the engine is read-only from here.
     fn put_batch(&self, batch: Batch) -> Result<(), EngineError>;
 
+    /// Whether `put_batch` would now wait for background work to catch up. Others may change that at any time.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Returns when every batch whose `put_batch` returned before this call is on stable storage.
     ///
     /// # Errors

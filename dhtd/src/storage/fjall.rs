@@ -162,7 +162,7 @@ impl FjallEngine {
 
     /// Waits until the background threads have caught up enough that fjall will not wait inside, and fails if they have died.
     fn wait_for_room(&self) -> Result<(), EngineError> {
-        while [&self.records, &self.meta, &self.marks].into_iter().any(is_behind) {
+        while self.is_behind() {
             self.check_background()?;
             std::thread::sleep(ROOM_POLL);
         }
@@ -236,6 +236,10 @@ impl Engine for FjallEngine {
         batch.commit().map_err(|error| self.stop(self.sort("writing the journal", error)))?;
         self.newest.store(number, Ordering::Release);
         Ok(())
+    }
+
+    fn is_behind(&self) -> bool {
+        [&self.records, &self.meta, &self.marks].into_iter().any(is_behind)
     }
 
     fn sync(&self) -> Result<(), EngineError> {

@@ -2,7 +2,7 @@
 //!
 //! A task and not a thread: what comes from a connection, what is decided and what goes out to another connection then
 //! mostly happens on one thread, one after the other, and waking threads was most of what a write cost. What it asks of the
-//! engine blocks that thread, so that there must be more of these than groups ([`Chains::threads`]).
+//! engine keeps that thread busy; when it has to wait for the engine, the thread's other tasks get another one.
 //!
 //! A group is handed batches of inputs; what they change becomes one engine batch and one fsync, which other groups share.
 //! Replies and messages go out at once: what has to wait for the disk waits in the state machine.
@@ -77,12 +77,6 @@ impl Chains {
     /// In how many groups the slots are, at every peer of a ring: peers keep leases for each of them. Like the threads of
     /// eventual mode, they keep a pair of cores busy. A guess.
     pub const GROUPS: u32 = 2;
-
-    /// How many threads the runtime should have on so many cores: one stays free if all groups wait for the engine.
-    #[must_use]
-    pub fn threads(cores: usize) -> usize {
-        cores.max(Self::GROUPS as usize + 1)
-    }
 
     /// Which group a slot is in.
     #[must_use]

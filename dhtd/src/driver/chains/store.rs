@@ -22,6 +22,7 @@ use dht_core::{
 };
 use dhtd_proto::v1;
 use prost::Message;
+use tokio::task::block_in_place;
 
 use super::{
     layout::{APPLIED, OUTCOME, PENDING, VIEW, damaged, decode_record, encode_record, key, place, read},
@@ -322,7 +323,9 @@ impl Store {
         self.records.clear();
         let batch = std::mem::take(&mut self.batch);
         if !batch.is_empty() && self.failure.get().is_none() {
-            let put = self.engine.put_batch(batch);
+            let put = || self.engine.put_batch(batch);
+            // What waits for long must not hold up what shares the thread: heartbeats, for one.
+            let put = if self.engine.is_behind() { block_in_place(put) } else { put() };
             self.note(put);
         }
     }

@@ -15,6 +15,7 @@ use dht_core::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::sleep,
 };
 
@@ -125,6 +126,13 @@ impl Worker {
                 _ = queue.recv_many(&mut waiting, GROUP) => {}
                 () = self.synced.changed() => {}
                 () = sleep(self.timers.next_in(clock::now())) => {}
+            }
+            // Whatever has arrived at this peer by now shares the batch, and the messages that come of it.
+            yield_now().await;
+            while waiting.len() < GROUP
+                && let Ok(job) = queue.try_recv()
+            {
+                waiting.push(job);
             }
             self.synced.news().into_iter().flatten().for_each(|input| self.handle(input));
             self.look_at_routes();
