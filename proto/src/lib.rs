@@ -13,7 +13,7 @@ pub mod v1 {
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dhtd.v1.bin"));
 
 /// The protocol that peers speak among themselves. Peers of different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// The longest key, in bytes. The shortest is 1 byte.
 pub const MAX_KEY_BYTES: usize = 4096;

@@ -50,6 +50,9 @@ pub enum RecoverError {
     /// Whoever was asked has promised another recovery.
     #[error("another recovery is under way, or was carried out meanwhile: look what is left to do, and ask again")]
     Overtaken,
+    /// All other slots are recovered.
+    #[error("peers have lost copies that were counted on, of the slots {0}: ask again, and what is left decides")]
+    CopiesGone(String),
     /// This peer carries one out.
     #[error("this peer carries out a recovery already: wait until it has ended")]
     Busy,
@@ -163,8 +166,9 @@ impl Coordinator {
         // A later one may have been promised meanwhile: then this is not what it was asked for.
         let (promised, routes) = (claims.known(), self.0.shared.routes.load_full());
         let stands = claim.is_none_or(|claim| *promised == claim);
-        let (incarnation, members) = (routes.me.incarnation, routes.members().clone());
-        Ok(stands.then(|| Survey { incarnation, claim: (*promised).clone(), members, reports }))
+        let (incarnation, leaving) = (routes.me.incarnation, routes.me.leaving);
+        let (claim, members) = ((*promised).clone(), routes.members().clone());
+        Ok(stands.then_some(Survey { incarnation, claim, members, leaving, reports }))
     }
 
     /// How this peer stands, for a recovery that another one carries out.
@@ -186,17 +190,18 @@ impl Coordinator {
         let view =
             |it: v1::RecoveredView| Ok((wire::chain::decode_view(it.view.unwrap_or_default())?, it.begins_empty));
         let views = call.views.into_iter().map(view).collect::<Result<Vec<_>, wire::Malformed>>()?;
-        Ok(v1::RecoverReply { done: self.recover_here(&claim, views).await? })
+        self.recover_here(&claim, views).await
     }
 
     /// Whether this peer stands by the claim, and the views are in force.
-    async fn recover_here(&self, claim: &Claim, views: Vec<(View, bool)>) -> Result<bool, OperationError> {
+    async fn recover_here(&self, claim: &Claim, views: Vec<(View, bool)>) -> Result<v1::RecoverReply, OperationError> {
         if *self.0.shared.claims.known() != *claim {
-            return Ok(false);
+            return Ok(v1::RecoverReply::default());
         }
-        self.chains()?.recover(views).await?;
-        // If a later one was promised meanwhile, they may have been refused.
-        Ok(*self.0.shared.claims.known() == *claim)
+        let refused = self.chains()?.recover(views).await?.into_iter().map(|slot| slot.0).collect();
+        // If a later one was promised meanwhile, they may have been refused for that.
+        let done = *self.0.shared.claims.known() == *claim;
+        Ok(v1::RecoverReply { done, refused })
     }
 
     /// Tells the members of each view.
@@ -217,25 +222,32 @@ impl Coordinator {
             let (coordinator, known, claim) = (self.clone(), peers.get(&peer).cloned(), claim.clone());
             told.spawn(async move { (peer, coordinator.recover_at(peer, known, claim, views).await) });
         }
-        let mut silent = Vec::new();
+        let (mut silent, mut refused) = (Vec::new(), BTreeSet::new());
         for (peer, answer) in told.join_all().await {
             match answer {
-                Some(true) => {}
-                Some(false) => return Err(RecoverError::Overtaken.into()),
+                Some(v1::RecoverReply { done: true, refused: slots }) => refused.extend(slots),
+                Some(v1::RecoverReply { done: false, .. }) => return Err(RecoverError::Overtaken.into()),
                 None => silent.push(peer.to_string()),
             }
         }
-        if silent.is_empty() { Ok(()) } else { Err(RecoverError::Missing(silent.join(", ")).into()) }
+        if !silent.is_empty() {
+            return Err(RecoverError::Missing(silent.join(", ")).into());
+        }
+        if !refused.is_empty() {
+            let slots: Vec<String> = refused.iter().map(u32::to_string).collect();
+            return Err(RecoverError::CopiesGone(slots.join(", ")).into());
+        }
+        Ok(())
     }
 
-    /// No answer, or whether it is done there.
+    /// No answer, or what was done there.
     async fn recover_at(
         &self,
         peer: PeerId,
         known: Option<Peer>,
         claim: Claim,
         views: Vec<(View, bool)>,
-    ) -> Option<bool> {
+    ) -> Option<v1::RecoverReply> {
         if peer == self.me() {
             return self.recover_here(&claim, views).await.ok();
         }
@@ -246,7 +258,7 @@ impl Coordinator {
         let views = views.iter().map(view).collect();
         let call = Call::Recover(v1::RecoverCall { claim: Some(wire::chain::claim(&claim)), views });
         match self.0.shared.calls.call(&known?.address, Lane::Background, call, SURVEY_TIME).await {
-            Ok(Reply::Recover(v1::RecoverReply { done })) => Some(done),
+            Ok(Reply::Recover(reply)) => Some(reply),
             _ => None,
         }
     }

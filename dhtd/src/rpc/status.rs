@@ -151,6 +151,7 @@ fn verdict(error: &OperationError) -> Verdict {
         OperationError::Recover(RecoverError::Unknown(_)) => Verdict(Code::InvalidArgument, "PEER_UNKNOWN"),
         OperationError::Recover(RecoverError::Alive(_)) => Verdict(Code::FailedPrecondition, "PEER_ALIVE"),
         OperationError::Recover(RecoverError::Missing(_)) => Verdict(Code::FailedPrecondition, "PEERS_MISSING"),
+        OperationError::Recover(RecoverError::CopiesGone(_)) => Verdict(Code::Aborted, "COPIES_GONE"),
         OperationError::Recover(RecoverError::Overtaken | RecoverError::Busy) => {
             Verdict(Code::FailedPrecondition, "OTHER_RECOVERY")
         }

@@ -41,6 +41,8 @@ pub struct Survey {
     pub claim: Claim,
     /// The peers of the ring that have not departed, as far as it remembers.
     pub members: BTreeSet<PeerId>,
+    /// It is about to depart.
+    pub leaving: bool,
     /// How it stands in the slots that it knows anything of.
     pub reports: Vec<Report>,
 }
@@ -208,7 +210,12 @@ impl Inquiry {
     }
 
     fn view(&self, claim: &Claim, before: &View, chain: Vec<PeerId>, frontier: Position, replicas: usize) -> View {
-        let staying: BTreeSet<PeerId> = self.survivors().filter(|peer| !claim.banned.contains(peer)).collect();
+        let left = |leaves: bool| {
+            let counts = move |it: &(&PeerId, &Survey)| !claim.banned.contains(it.0) && (leaves || !it.1.leaving);
+            self.answers.iter().filter(counts).map(|(peer, _)| *peer).collect::<BTreeSet<PeerId>>()
+        };
+        // Who is about to depart decides nothing any more, unless nobody else is there.
+        let staying = Some(left(false)).filter(|staying| !staying.is_empty()).unwrap_or_else(|| left(true));
         let min_in_sync = (replicas / 2 + 1).min(staying.len());
         let live = staying.iter().copied().collect();
         let circumstances = Circumstances { live, staying: Arc::new(staying), min_in_sync };
@@ -220,3 +227,7 @@ impl Inquiry {
         View { slot: before.slot, epoch, chain, electors, frontier, min_in_sync }
     }
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

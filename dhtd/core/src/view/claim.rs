@@ -49,10 +49,13 @@ impl Claim {
         if other.banned.contains(&me) { Heard::GivenUp } else { Heard::Newer }
     }
 
-    /// Whether no majority of the view's electors is left.
+    /// Whether the view can neither go on nor be followed by a next one: no majority of its electors is left, or nobody of its
+    /// chain, one of which has to take part in deciding the next.
     #[must_use]
     pub fn strands(&self, view: &View) -> bool {
-        !view.majority(view.electors.iter().copied().filter(|peer| !self.banned.contains(peer)))
+        let left = |peer: &PeerId| !self.banned.contains(peer);
+        let decides = view.majority(view.electors.iter().copied().filter(left));
+        !decides || !view.chain.iter().any(|member| left(&member.peer))
     }
 }
 
@@ -67,6 +70,7 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ring::Slot, view::Member};
 
     fn peer(name: u8) -> PeerId {
         PeerId::new([name; 16])
@@ -97,5 +101,20 @@ mod tests {
         assert_eq!(claim(2, 9, &[1]).hear(me, &claim(1, 1, &[9])), Heard::Nothing);
         assert_eq!(claim(1, 9, &[1]).hear(me, &claim(2, 1, &[9])), Heard::GivenUp);
         assert_eq!(Claim::default().hear(me, &Claim::default()), Heard::Nothing);
+    }
+
+    #[test]
+    fn a_view_is_stranded_without_a_majority_or_without_a_member() {
+        let member = |name| Member { peer: peer(name), incarnation: 1 };
+        let founded = View::founding(Slot(0), member(1));
+        let view = |chain: &[u8]| View {
+            chain: chain.iter().copied().map(member).collect(),
+            electors: vec![peer(1), peer(2), peer(3)],
+            ..founded.clone()
+        };
+        assert!(!claim(1, 3, &[2]).strands(&view(&[1])));
+        assert!(claim(1, 3, &[1, 2]).strands(&view(&[1, 2, 3])), "one elector of three is left");
+        assert!(claim(1, 3, &[1]).strands(&view(&[1])), "two witnesses are left, and no data");
+        assert!(!claim(1, 3, &[1]).strands(&view(&[1, 2])));
     }
 }

@@ -44,7 +44,8 @@ pub(super) enum Job {
     },
     Recover {
         views: Vec<(View, bool)>,
-        reply: oneshot::Sender<()>,
+        /// The slots in which they are not in force then.
+        reply: oneshot::Sender<Vec<Slot>>,
     },
     Report {
         slot: Slot,
@@ -56,6 +57,8 @@ pub(super) enum Job {
     Batch(Vec<Job>),
     /// The peer is about to stop: answered once others go on without it where they can.
     StandDown(oneshot::Sender<()>),
+    /// The peer is about to depart: the group ends, and with the answer says so, if no slot needs this peer.
+    LetGo(oneshot::Sender<bool>),
     Stop,
 }
 

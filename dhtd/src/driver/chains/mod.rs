@@ -7,6 +7,7 @@
 //! A group is handed batches of inputs; what they change becomes one engine batch and one fsync, which other groups share.
 //! Replies and messages go out at once: what has to wait for the disk waits in the state machine.
 
+mod errands;
 mod job;
 mod layout;
 mod log;
@@ -232,19 +233,20 @@ impl Chains {
     }
 
     /// Puts views of a recovery into force, if this peer has not promised a later one; each is on disk when this returns. With
-    /// the flag, its slot begins empty.
+    /// the flag, its slot begins empty. Returns the slots in which they are not in force.
     ///
     /// # Errors
     /// If a group has stopped, or the disk fails.
-    pub async fn recover(&self, views: Vec<(View, bool)>) -> Result<(), Refusal> {
+    pub async fn recover(&self, views: Vec<(View, bool)>) -> Result<Vec<Slot>, Refusal> {
+        let mut refused = Vec::new();
         for (group, jobs) in (0..).zip(&self.groups) {
             let mine = |(view, _): &&(View, bool)| Self::group_of(view.slot) == group && self.views.has(view.slot);
             let (reply, answer) = oneshot::channel();
             let views = views.iter().filter(mine).cloned().collect();
             drop(jobs.send(Job::Recover { views, reply }).await);
-            answer.await.map_err(|_| Refusal::Unavailable)?;
+            refused.extend(answer.await.map_err(|_| Refusal::Unavailable)?);
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Returns once every group has done what waited in its queue, or has stopped.
@@ -304,6 +306,18 @@ impl Chains {
         for answer in waiting {
             drop(answer.await); // A group that has ended has nothing to hand over.
         }
+    }
+
+    /// Ends all groups of which no slot needs this peer, which is about to depart. Returns whether all have ended: then nobody
+    /// counts on it any more, and nobody can begin to.
+    pub async fn let_go(&self) -> bool {
+        let mut all = true;
+        for jobs in &self.groups {
+            let (reply, answer) = oneshot::channel();
+            drop(jobs.send(Job::LetGo(reply)).await);
+            all &= answer.await.unwrap_or(true); // It has ended before.
+        }
+        all
     }
 
     /// Ends all groups; whoever waits is told that nothing is known.

@@ -11,7 +11,7 @@ use dht_core::{
     record::RecordKey,
     replication::chain::{Change, Input, Message, Output, Refusal, Reply, State, Timer, Token},
     ring::{PeerId, Slot},
-    view::{Epoch, View},
+    view::View,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     clock,
-    driver::{Handle, KeyRange, Shared, shards::Shards, transfer},
+    driver::{Handle, KeyRange, Shared, shards::Shards},
     transport::Urgency,
     wire::PeerBody,
 };
@@ -40,18 +40,18 @@ use crate::{
 pub(super) struct Worker {
     group: u32,
     state: State,
-    store: Store,
-    shared: Arc<Shared>,
-    control: Handle,
+    pub(super) store: Store,
+    pub(super) shared: Arc<Shared>,
+    pub(super) control: Handle,
     shards: Arc<Shards>,
     views: Arc<Views>,
     /// What it says of itself.
     standing: Arc<Standing>,
     ticks: u64,
     /// Its own queue, for what comes back later.
-    jobs: mpsc::WeakSender<Job>,
+    pub(super) jobs: mpsc::WeakSender<Job>,
     /// The picture of the ring that the state machine has.
-    routes: Arc<Routes>,
+    pub(super) routes: Arc<Routes>,
     waiters: HashMap<Token, Waiter>,
     next_token: Token,
     timers: Timers,
@@ -137,11 +137,16 @@ impl Worker {
             self.synced.news().into_iter().flatten().for_each(|input| self.handle(input));
             self.look_at_routes();
             for job in waiting.drain(..) {
-                if matches!(job, Job::Stop) {
-                    drop(self.store.flush());
-                    return self.close();
+                match job {
+                    Job::Stop => return self.end(),
+                    Job::LetGo(reply) if self.state.held() == 0 => {
+                        self.end();
+                        _ = reply.send(true);
+                        return;
+                    }
+                    Job::LetGo(reply) => _ = reply.send(false),
+                    job => self.take(job),
                 }
-                self.take(job);
             }
             self.fire_timers();
             self.put();
@@ -150,6 +155,11 @@ impl Worker {
         if let Some(error) = self.store.failure() {
             tracing::error!(group = self.group, error = %error.chain(), "chains have stopped: the store has failed");
         }
+    }
+
+    fn end(&mut self) {
+        drop(self.store.flush());
+        self.close();
     }
 
     /// What this task does not look after any more, nobody reads beside it.
@@ -191,18 +201,27 @@ impl Worker {
                 let reports = self.state.reports(clock::now()).collect();
                 self.once_durable.push(Box::new(|| drop(reply.send(reports))));
             }
-            Job::Recover { views, reply } => {
-                views.into_iter().for_each(|(view, begins_empty)| self.handle(Input::Recover(view, begins_empty)));
-                self.once_durable.push(Box::new(|| _ = reply.send(())));
-            }
+            Job::Recover { views, reply } => self.recover(views, reply),
             Job::ComeRound(reply) => _ = reply.send(()),
             Job::Batch(jobs) => jobs.into_iter().for_each(|job| self.take(job)),
             Job::StandDown(reply) => {
                 self.handle(Input::Stop);
                 self.standing_down = Some(reply);
             }
-            Job::Stop => {}
+            Job::Stop | Job::LetGo(_) => {}
         }
+    }
+
+    fn recover(&mut self, views: Vec<(View, bool)>, reply: oneshot::Sender<Vec<Slot>>) {
+        let mut refused = Vec::new();
+        for (view, begins_empty) in views {
+            let (slot, epoch) = (view.slot, view.epoch);
+            self.handle(Input::Recover(view, begins_empty));
+            if self.state.view(slot).is_none_or(|known| known.epoch != epoch) {
+                refused.push(slot);
+            }
+        }
+        self.once_durable.push(Box::new(|| _ = reply.send(refused)));
     }
 
     /// A scan of the whole slot is a read of a key that nobody writes: it may be answered where and when that may be. At
@@ -360,26 +379,6 @@ impl Worker {
         }
         let Some(number) = self.sync.take() else { return };
         self.shards.when_durable(self.synced.once(number));
-    }
-
-    fn send_snapshot(&mut self, slot: Slot, to: PeerId, epoch: Epoch) {
-        let (Some(applied), Some(peer)) = (self.store.applied(slot), self.routes.peer(to).cloned()) else { return };
-        if self.store.flush().is_ok() {
-            let parts = read_table(self.shared.store.clone(), slot, None);
-            tokio::spawn(transfer::send_table(self.shared.clone(), peer, slot, epoch, applied, parts));
-        }
-    }
-
-    fn locate(&self, slot: Slot) {
-        let Some(bits) = self.routes.slot_bits() else { return };
-        let (control, jobs) = (self.control.clone(), self.jobs.clone());
-        tokio::spawn(async move {
-            let found = control.lookup(bits.point(slot)).await;
-            let home = found.ok().and_then(|found| found.home);
-            if let Some((home, jobs)) = home.zip(jobs.upgrade()) {
-                drop(jobs.send(Job::Input(Input::Located(slot, home.group))).await);
-            }
-        });
     }
 }
 

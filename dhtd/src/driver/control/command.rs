@@ -34,6 +34,8 @@ pub enum Command {
     Join(Vec<Arc<str>>, oneshot::Sender<Result<Ring, JoinError>>),
     /// Hand everything over and leave; `true` is sent when it is done.
     Depart(oneshot::Sender<Result<mpsc::Receiver<Progress>, DepartError>>),
+    /// Whether chains have let this peer go, which is about to depart.
+    LetGo(bool),
     /// A push to a replica failed.
     Diverged(Slot, PeerId),
     /// A transfer has ended.

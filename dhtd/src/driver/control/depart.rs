@@ -5,7 +5,7 @@ use std::time::Duration;
 use dht_core::overlay::{self, Phase};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Control, DepartError, Progress, Timer};
+use super::{Command, Control, DepartError, Progress, Timer};
 use crate::driver::{Membership, Standing};
 
 /// A departure under way.
@@ -36,7 +36,8 @@ impl Control {
         self.set_timer(DEPART_LOOK_EVERY, Timer::Depart);
     }
 
-    /// Reports how far the departure is, and ends it.
+    /// Reports how far the departure is. If it seems to be done, its chains are asked: what they have said of themselves is a
+    /// moment old, and meanwhile somebody may have begun to count on this peer.
     pub(super) fn continue_departing(&mut self) {
         let left = self.slots_held();
         let Some(Departing { progress, total }) = &self.departing else { return };
@@ -45,6 +46,14 @@ impl Control {
         if left > 0 {
             return self.set_timer(DEPART_LOOK_EVERY, Timer::Depart);
         }
+        let Some(chains) = self.shared.chains.get().cloned() else { return self.end_departing() };
+        let handle = self.handle.clone();
+        tokio::spawn(async move { handle.send(Command::LetGo(chains.let_go().await)).await });
+    }
+
+    /// Nothing here is needed any more.
+    pub(super) fn end_departing(&mut self) {
+        let Some(Departing { progress, total }) = &self.departing else { return };
         tracing::info!("everything is handed over: leaving the ring");
         if let Some(ring) = self.overlay.ring()
             && let Err(error) = Membership::save_ring(&self.dir, ring, Standing::Departed)
@@ -66,4 +75,4 @@ impl Control {
 }
 
 /// How often a departure looks whether it is done. A guess.
-const DEPART_LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const DEPART_LOOK_EVERY: Duration = Duration::from_millis(200);

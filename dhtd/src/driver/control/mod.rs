@@ -28,7 +28,10 @@ mod founding;
 
 pub use command::{Command, DepartError, Handle, Inspection, JoinError, OpenShards, Progress};
 
-use self::{depart::Departing, founding::Expecting};
+use self::{
+    depart::{DEPART_LOOK_EVERY, Departing},
+    founding::Expecting,
+};
 use super::{Membership, Shared, Standing};
 use crate::{
     storage::DataDir,
@@ -156,6 +159,8 @@ impl Control {
             }
             Command::Join(seeds, reply) => self.join(seeds, reply),
             Command::Depart(reply) => self.depart(reply),
+            Command::LetGo(true) => self.end_departing(),
+            Command::LetGo(false) => self.set_timer(DEPART_LOOK_EVERY, Timer::Depart),
             Command::Diverged(slot, peer) => self.replication(eventual::Input::Diverged(slot, peer)),
             Command::Transferred(slot, peer, digest) => {
                 self.replication(eventual::Input::Transferred(slot, peer, digest));

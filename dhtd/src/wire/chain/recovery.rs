@@ -33,6 +33,7 @@ pub fn survey(survey: &Survey) -> v1::Survey {
         incarnation: survey.incarnation,
         claim: Some(claim(&survey.claim)),
         members: ids(&members),
+        leaving: survey.leaving,
         slots: survey.reports.iter().map(|it| report(it, Default::default())).collect(),
     }
 }
@@ -50,6 +51,7 @@ pub fn decode_survey(survey: v1::Survey) -> Result<Survey, Malformed> {
         incarnation: survey.incarnation,
         claim: decode_claim(survey.claim.unwrap_or_default())?,
         members: decode_ids(&survey.members, MOST_MEMBERS)?.into_iter().collect(),
+        leaving: survey.leaving,
         reports: survey.slots.into_iter().map(report).collect::<Result<_, _>>()?,
     })
 }

@@ -150,12 +150,13 @@ impl World {
             self.promise(host, claim.clone());
         }
         let (now, incarnation) = (self.now, self.hosts[host].incarnation);
-        let members = self.hosts[host].state.as_ref()?.routes().members().clone();
+        let routes = self.hosts[host].state.as_ref()?.routes();
+        let (members, leaving) = (routes.members().clone(), routes.me.leaving);
         let chains = self.hosts[host].chains.as_mut()?;
         // What is said is on disk.
         chains.disk.synced(chains.disk.stored_so_far());
         let reports = chains.state.as_ref()?.reports(chains.time(now)).collect();
-        Some(Survey { incarnation, claim: chains.claim.clone(), members, reports })
+        Some(Survey { incarnation, claim: chains.claim.clone(), members, leaving, reports })
     }
 
     fn promise(&mut self, host: usize, claim: Claim) {

@@ -110,7 +110,7 @@ impl Random {
     pub(super) fn survey(&mut self) -> Survey {
         let reports = self.some(3, |random| random.report().0);
         let (incarnation, claim, members) = (self.any(), self.claim(), self.peers(5).into_iter().collect());
-        Survey { incarnation, claim, members, reports }
+        Survey { incarnation, claim, members, leaving: self.0.random(), reports }
     }
 
     fn heartbeat(&mut self) -> Heartbeat {
