@@ -224,7 +224,7 @@ fn left_behind(rules: Rules) -> bool {
     let frontier = Position { seq: REVISION_JUMP, ..before.frontier };
     let recovered = View { epoch: epoch(generation, 2), frontier, ..before.clone() };
     state.handle(Duration::ZERO, Input::Recover(recovered, false), &Disk::default());
-    let later = View { epoch: epoch(Generation::default(), 5), chain: vec![lost], ..before };
+    let later = View { epoch: epoch(Generation::default(), 5), chain: vec![lost, member(3)], ..before };
     hears(&mut state, later);
     state.view(slot).is_none_or(|view| view.epoch != epoch(generation, 2))
 }
