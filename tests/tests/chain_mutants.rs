@@ -67,7 +67,8 @@
 //!   `chain_farewell.rs`.)
 //!
 //! Rules of DESIGN, section 8, without a switch:
-//! - Expiry only by an entry: nothing expires yet.
+//! - Expiry only by an entry: nothing in the state machines looks at when a value expires. The host of the head asks for a
+//!   deletion at the revision that expires (`driver/chains/expiry.rs`), which is a command like any other.
 //! - Another look after a clean read. A read that the state machine allows needs none, since the host carries out what comes
 //!   after it later (`reads_in_order`); the daemon's reads beside it do, and have a test: `driver/chains/reads.rs`.
 //! - Replay in the order of the file. There is no such file: each change is a batch of the engine, and what is there of a

@@ -14,7 +14,7 @@ pub(crate) use self::{
     bench::{Bench, BenchWay, Distribution, Workload},
     catalogue::{CreateKeyspace, DropKeyspace, Keyspace, KeyspaceCommand, Replicas, ReplicasCommand, SetReplicas},
     holders::{Explain, Lookup, Recover},
-    keys::{Cas, Delete, Expected, Export, Import, Incr, Insert, OnDuplicate, OnError, Query, Within},
+    keys::{Cas, Delete, Expected, Export, Import, Incr, Insert, Lifetime, OnDuplicate, OnError, Query, Within},
     many::{Mget, Mput, Scan},
 };
 
@@ -193,18 +193,32 @@ not answer."
 pub(crate) struct Verify {}
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
+    match parse_time(text)? {
+        time if time > Duration::from_hours(24) => Err("it must be between 1ms and 24h".into()),
+        time => Ok(time),
+    }
+}
+
+/// A time to live.
+pub(super) fn parse_ttl(text: &str) -> Result<Duration, String> {
+    parse_time(text)
+}
+
+/// From a millisecond to a hundred years.
+fn parse_time(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 0.001,
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err("write a number and a unit: 500ms, 5s, 2m, 1h".into()),
+        "d" => 86_400.0,
+        _ => return Err("write a number and a unit: 500ms, 5s, 2m, 1h, 7d".into()),
     };
     let number: f64 = digits.parse().map_err(|_| format!("'{digits}' is no number"))?;
     let seconds = number * unit;
-    if !(0.001..=86_400.0).contains(&seconds) {
-        return Err("it must be between 1ms and 24h".into());
+    if !(0.001..=36_525.0 * 86_400.0).contains(&seconds) {
+        return Err("it must be between 1ms and a hundred years".into());
     }
     Ok(Duration::from_secs_f64(seconds))
 }

@@ -3,11 +3,14 @@
 use std::io::{self, BufWriter, Read, Write};
 
 use bytes::Bytes;
-use dhtctl::{Client, ErrorKind, proto::DeleteResponse};
+use dhtctl::{
+    Client, ErrorKind,
+    proto::{DeleteResponse, GetResponse, KeyValue},
+};
 use serde::Serialize;
 
 use super::{
-    args::{Cas, Delete, Expected, Incr, Insert, Query},
+    args::{Cas, Delete, Expected, Incr, Insert, Lifetime, Query},
     console::Console,
     data::{KeyJson, RecordJson, StampJson, key_argument},
     failure::{Failure, Outcome},
@@ -18,7 +21,7 @@ use super::{
 pub(crate) async fn insert(client: &Client, arguments: &Insert, console: &Console) -> Outcome {
     let key = key_argument(&arguments.key, arguments.key_b64)?;
     let value = value_argument(&arguments.value).await?;
-    let answer = client.put(key.clone(), value, arguments.min_durable).await;
+    let answer = expiring(client, &arguments.lifetime).put(key.clone(), value, arguments.min_durable).await;
     let answer = answer.map_err(|error| Failure::call(&format!("can't write {}", quoted(&key)), &error))?;
     let (version, revision) = (answer.version.as_ref(), answer.revision);
     if console.is_json() {
@@ -44,9 +47,7 @@ pub(crate) async fn query(client: &Client, arguments: &Query, console: &Console)
         return Err(Failure::new(ErrorKind::NotFound, format!("no such key: {}", quoted(&key))));
     };
     if console.is_json() {
-        let record = RecordJson::new(&key, &found.value);
-        let stamp = StampJson::new(found.version.as_ref(), found.revision);
-        return console.document(&FoundJson { record, stamp });
+        return console.document(&FoundJson::new(&key, &found));
     }
     console.bytes(&found.value)?;
     // What is piped must be the value and nothing else.
@@ -75,7 +76,7 @@ pub(crate) async fn delete(client: &Client, arguments: &Delete, console: &Consol
 pub(crate) async fn cas(client: &Client, arguments: &Cas, console: &Console) -> Outcome {
     let key = key_argument(&arguments.key, arguments.key_b64)?;
     let new = value_argument(&arguments.new).await?;
-    let Expected { value, revision, .. } = &arguments.expected;
+    let (Expected { value, revision, .. }, client) = (&arguments.expected, expiring(client, &arguments.lifetime));
     let written = if let Some(revision) = revision {
         client.put_if(key.clone(), new, *revision).await.map(|answer| (answer.revision, answer.durable))
     } else {
@@ -164,12 +165,36 @@ pub(super) async fn read_stdin() -> Result<Bytes, Failure> {
     read.map_err(|error| Failure::io("can't read the value from stdin", &error))
 }
 
+/// The same client, or one whose values expire.
+fn expiring(client: &Client, lifetime: &Lifetime) -> Client {
+    lifetime.ttl.map_or_else(|| client.clone(), |ttl| client.clone().expiring_after(ttl))
+}
+
 #[derive(Serialize)]
 pub(super) struct FoundJson<'a> {
     #[serde(flatten)]
-    pub(super) record: RecordJson<'a>,
+    record: RecordJson<'a>,
     #[serde(flatten)]
-    pub(super) stamp: StampJson,
+    stamp: StampJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at_ms: Option<u64>,
+}
+
+impl<'a> FoundJson<'a> {
+    pub(super) fn new(key: &'a [u8], found: &'a GetResponse) -> Self {
+        let GetResponse { value, version, revision, expires_at_ms, .. } = found;
+        Self::of(key, value, StampJson::new(version.as_ref(), *revision), *expires_at_ms)
+    }
+
+    pub(super) fn listed(item: &'a KeyValue) -> Self {
+        let KeyValue { key, value, version, revision, expires_at_ms, .. } = item;
+        Self::of(key, value, StampJson::new(version.as_ref(), *revision), *expires_at_ms)
+    }
+
+    fn of(key: &'a [u8], value: &'a [u8], stamp: StampJson, expires_at_ms: u64) -> Self {
+        let expires_at_ms = (expires_at_ms > 0).then_some(expires_at_ms);
+        Self { record: RecordJson::new(key, value), stamp, expires_at_ms }
+    }
 }
 
 #[derive(Serialize)]

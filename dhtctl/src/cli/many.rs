@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     args::{Mget, Mput, Scan},
     console::Console,
-    data::{KeyJson, RecordJson, StampJson, check_key, from_base64, key_argument},
+    data::{KeyJson, StampJson, check_key, from_base64, key_argument},
     failure::{Failure, Outcome},
     import::Layout,
     kv::{FoundJson, WrittenJson, quoted, read_stdin, write_json_line},
@@ -50,11 +50,11 @@ pub(crate) async fn scan(client: &Client, arguments: &Scan, console: &Console) -
 /// In the table format escaped, so that each has one line.
 fn write_item(out: &mut impl io::Write, item: &KeyValue, keys_only: bool, console: &Console) -> io::Result<()> {
     if console.is_json() {
-        let stamp = StampJson::new(item.version.as_ref(), item.revision);
         if keys_only {
+            let stamp = StampJson::new(item.version.as_ref(), item.revision);
             return write_json_line(out, &ListedJson { key: KeyJson::new(&item.key), stamp });
         }
-        return write_json_line(out, &FoundJson { record: RecordJson::new(&item.key, &item.value), stamp });
+        return write_json_line(out, &FoundJson::listed(item));
     }
     out.write_all(text::escaped(&item.key).as_bytes())?;
     if !keys_only {
@@ -72,8 +72,7 @@ pub(crate) async fn mget(client: Client, arguments: &Mget, console: &Console) ->
     for (key, result) in keys.iter().zip(&results) {
         match result {
             Ok(Some(found)) if console.is_json() => {
-                let stamp = StampJson::new(found.version.as_ref(), found.revision);
-                rows.push(GotJson::Found(FoundJson { record: RecordJson::new(key, &found.value), stamp }));
+                rows.push(GotJson::Found(FoundJson::new(key, found)));
             }
             Ok(Some(found)) => {
                 console.bytes(format!("{}\t{}\n", text::escaped(key), text::escaped(&found.value)).as_bytes())?;
@@ -102,8 +101,13 @@ pub(crate) async fn mget(client: Client, arguments: &Mget, console: &Console) ->
 /// Writes keys; the first that fails decides the exit code.
 pub(crate) async fn mput(client: &Client, arguments: &Mput, console: &Console) -> Outcome {
     let pairs = pairs(&arguments.pairs).await?;
-    let write =
-        |(key, value): &(Bytes, Bytes)| Write::put(key.clone(), value.clone()).min_durable(arguments.min_durable);
+    let write = |(key, value): &(Bytes, Bytes)| {
+        let put = Write::put(key.clone(), value.clone()).min_durable(arguments.min_durable);
+        match arguments.lifetime.ttl {
+            Some(ttl) => put.expires_after(ttl),
+            None => put,
+        }
+    };
     let results = client.batch_write(pairs.iter().map(write)).await;
     let written: Vec<(&Bytes, &Written)> =
         pairs.iter().zip(&results).filter_map(|((key, _), result)| Some((key, result.as_ref().ok()?))).collect();

@@ -77,7 +77,7 @@ impl Client {
         value: impl Into<Bytes>,
     ) -> Result<CompareAndSetResponse, Error> {
         let (key, value, keyspace) = (key.into(), value.into(), self.keyspace());
-        let request = CompareAndSetRequest { key, expected, value, request: None, keyspace };
+        let request = CompareAndSetRequest { key, expected, value, request: None, keyspace, ttl_ms: self.ttl_ms };
         self.call(Access::Write, request, |channel, request| async { kv(channel).compare_and_set(request).await }).await
     }
 
@@ -101,7 +101,8 @@ impl Client {
     }
 
     fn put_request(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> PutRequest {
-        PutRequest { key: key.into(), value: value.into(), keyspace: self.keyspace(), ..PutRequest::default() }
+        let (key, value, keyspace, ttl_ms) = (key.into(), value.into(), self.keyspace(), self.ttl_ms);
+        PutRequest { key, value, keyspace, ttl_ms, ..PutRequest::default() }
     }
 
     pub(super) fn keyspace(&self) -> String {

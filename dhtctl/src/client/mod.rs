@@ -64,6 +64,8 @@ pub struct Client {
     keyspace: Arc<str>,
     /// Reads may be answered by whichever replica is at hand.
     any_replica: bool,
+    /// What is put expires after so many milliseconds; 0: never.
+    ttl_ms: u64,
 }
 
 impl Client {
@@ -104,6 +106,7 @@ impl Client {
             options,
             keyspace: "".into(),
             any_replica: false,
+            ttl_ms: 0,
         })
     }
 
@@ -137,13 +140,22 @@ impl Client {
         self
     }
 
+    /// The same client, of which every value that [`Client::put`], [`Client::put_if`] and [`Client::compare_and_set`] store is
+    /// gone again after this time, rounded to milliseconds, at least one. See `PutRequest.ttl_ms`. For writes in batches and
+    /// pipelines see [`Write::expires_after`].
+    #[must_use]
+    pub fn expiring_after(mut self, ttl: Duration) -> Self {
+        self.ttl_ms = millis(ttl);
+        self
+    }
+
     /// A client with the same options that asks the peer at `endpoint`, and only that one.
     ///
     /// # Errors
     /// Usage if the endpoint is malformed.
     pub fn only(&self, endpoint: &str) -> Result<Self, Error> {
         let client = Self::lazy([endpoint], self.options.clone())?;
-        Ok(Self { any_replica: self.any_replica, ..client.in_keyspace(&self.keyspace) })
+        Ok(Self { any_replica: self.any_replica, ttl_ms: self.ttl_ms, ..client.in_keyspace(&self.keyspace) })
     }
 
     /// The endpoints, as `HOST:PORT`, in the order in which they were given.
@@ -259,4 +271,9 @@ impl Client {
 enum Attempt<T> {
     Done(T),
     Again(usize),
+}
+
+/// A time to live.
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -1,11 +1,14 @@
 //! Writes as values, for those who send many at once.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dhtd_proto::v1::{
     CompareAndSetRequest, DeleteRequest, GetResponse, IncrementRequest, OperationResult, PutRequest, RequestId,
     Version, operation::Operation, operation_result::Result as Outcome,
 };
 
+use super::millis;
 use crate::error::{Access, Error};
 
 /// A write that is to be carried out, in the keyspace of the client that it is given to.
@@ -61,6 +64,18 @@ impl Write {
         match &mut self.0 {
             Operation::Put(put) => put.min_durable = replicas,
             Operation::Delete(delete) => delete.min_durable = replicas,
+            _ => {}
+        }
+        self
+    }
+
+    /// A put or compare-and-set whose value is gone again after this time, rounded to milliseconds, at least one; of others
+    /// nothing changes. See `PutRequest.ttl_ms`.
+    #[must_use]
+    pub fn expires_after(mut self, ttl: Duration) -> Self {
+        match &mut self.0 {
+            Operation::Put(put) => put.ttl_ms = millis(ttl),
+            Operation::CompareAndSet(cas) => cas.ttl_ms = millis(ttl),
             _ => {}
         }
         self

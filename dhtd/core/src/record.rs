@@ -40,6 +40,18 @@ pub struct Version {
     pub peer: PeerId,
 }
 
+/// When a value ceases to count: Unix time in milliseconds, by the clock of the peer that took the write.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Expiry(pub u64);
+
+impl Expiry {
+    /// Whether that is so at this time.
+    #[must_use]
+    pub fn is_past(self, wall_millis: u64) -> bool {
+        self.0 <= wall_millis
+    }
+}
+
 /// What a key maps to, with its version.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
@@ -57,6 +69,8 @@ pub struct Record {
 pub enum Content {
     /// The key has this value.
     Value(Bytes),
+    /// The key has this value until then; after that it is a tombstone of the same version.
+    Expiring(Bytes, Expiry),
     /// The key was deleted.
     Tombstone,
 }
@@ -67,13 +81,25 @@ pub enum Content {
 pub struct BadRecord(usize);
 
 impl Record {
-    /// The value, unless it is a tombstone.
+    /// The value, unless it is a tombstone; also one that has expired.
     #[must_use]
     pub fn value(&self) -> Option<&Bytes> {
         match &self.content {
-            Content::Value(value) => Some(value),
+            Content::Value(value) | Content::Expiring(value, _) => Some(value),
             Content::Tombstone => None,
         }
+    }
+
+    /// When the value expires, if it does.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        if let Content::Expiring(_, expiry) = self.content { Some(expiry) } else { None }
+    }
+
+    /// The value that the key has at this time.
+    #[must_use]
+    pub fn value_at(&self, wall_millis: u64) -> Option<&Bytes> {
+        self.value().filter(|_| self.expiry().is_none_or(|expiry| !expiry.is_past(wall_millis)))
     }
 
     /// Whether `self` replaces `other` when the two meet: last writer wins.
@@ -83,7 +109,7 @@ impl Record {
     }
 
     /// Whether it is taken in where `other` is held: if it replaces that. A deletion from before the horizon, where there
-    /// is nothing left to delete, is one that was forgotten everywhere.
+    /// is nothing left to delete, is one that was forgotten everywhere; so is a value that had expired by then.
     #[must_use]
     pub fn merges_into(&self, other: Option<&Self>, horizon: Timestamp) -> bool {
         self.replaces(other) && !(other.is_none() && self.is_forgotten(horizon))
@@ -96,25 +122,32 @@ impl Record {
         other.value().is_some() && other.version.time > self.replaced
     }
 
-    /// It is a deletion from before the horizon.
+    /// It is a deletion from before the horizon, or a value that had expired by then.
     #[must_use]
     pub fn is_forgotten(&self, horizon: Timestamp) -> bool {
-        self.content == Content::Tombstone && self.version.time < horizon
+        let gone = match &self.content {
+            Content::Value(_) => false,
+            Content::Expiring(_, expiry) => expiry.is_past(horizon.millis()),
+            Content::Tombstone => true,
+        };
+        gone && self.version.time < horizon
     }
 
-    /// The form on disk: kind (1 byte), time (8), peer (16), time of what it replaced (8), payload. The kind byte leaves room for counters and
-    /// for records that expire.
+    /// The form on disk: kind (1 byte), time (8), peer (16), time of what it replaced (8), payload: of a value that expires
+    /// first when (8). The kind byte leaves room for counters.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let (kind, payload): (u8, &[u8]) = match &self.content {
-            Content::Value(value) => (KIND_VALUE, value),
-            Content::Tombstone => (KIND_TOMBSTONE, &[]),
+        let (kind, expiry, payload): (u8, Option<Expiry>, &[u8]) = match &self.content {
+            Content::Value(value) => (KIND_VALUE, None, value),
+            Content::Expiring(value, expiry) => (KIND_EXPIRING, Some(*expiry), value),
+            Content::Tombstone => (KIND_TOMBSTONE, None, &[]),
         };
-        let mut bytes = BytesMut::with_capacity(HEADER + payload.len());
+        let mut bytes = BytesMut::with_capacity(HEADER + EXPIRY + payload.len());
         bytes.put_u8(kind);
         bytes.put_u64(self.version.time.to_bits());
         bytes.put_slice(self.version.peer.as_bytes());
         bytes.put_u64(self.replaced.to_bits());
+        expiry.into_iter().for_each(|Expiry(millis)| bytes.put_u64(millis));
         bytes.put_slice(payload);
         bytes.freeze()
     }
@@ -133,6 +166,10 @@ impl Record {
         let replaced = timestamp(replaced.try_into().map_err(|_| bad)?);
         let content = match header[0] {
             KIND_VALUE => Content::Value(bytes.slice(HEADER..)),
+            KIND_EXPIRING => {
+                let millis = bytes[HEADER..].first_chunk().ok_or(bad)?;
+                Content::Expiring(bytes.slice(HEADER + EXPIRY..), Expiry(u64::from_be_bytes(*millis)))
+            }
             KIND_TOMBSTONE if bytes.len() == HEADER => Content::Tombstone,
             _ => return Err(bad),
         };
@@ -209,8 +246,12 @@ pub fn parse_storage_key(bytes: &Bytes) -> Option<(Slot, RecordKey)> {
 pub const STORAGE_PREFIX: usize = 5;
 
 const HEADER: usize = 1 + 8 + 16 + 8;
+
+/// What is before the payload of a value that expires.
+const EXPIRY: usize = 8;
 const KIND_VALUE: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
+const KIND_EXPIRING: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -223,7 +264,15 @@ mod tests {
 
     #[test]
     fn records_read_back_from_disk() {
-        for content in [Content::Value(Bytes::from_static(b"v")), Content::Value(Bytes::new()), Content::Tombstone] {
+        let (value, expiry) = (Bytes::from_static(b"v"), Expiry(u64::MAX - 1));
+        let contents = [
+            Content::Value(value.clone()),
+            Content::Value(Bytes::new()),
+            Content::Expiring(value, expiry),
+            Content::Expiring(Bytes::new(), expiry),
+            Content::Tombstone,
+        ];
+        for content in contents {
             let record = record(42, content);
             assert_eq!(Record::decode(&record.encode()), Ok(record));
         }
@@ -249,6 +298,17 @@ mod tests {
         let horizon = Timestamp::from_bits(3);
         assert!(!deletion.merges_into(None, horizon) && deletion.merges_into(Some(&old), horizon));
         assert!(deletion.merges_into(None, Timestamp::from_bits(2)) && old.merges_into(None, horizon));
+    }
+
+    #[test]
+    fn a_value_that_has_expired_is_a_deletion_of_the_same_version() {
+        let old = record(1, Content::Value(Bytes::from_static(b"old")));
+        let expiring = record(2, Content::Expiring(Bytes::from_static(b"new"), Expiry(5)));
+        assert_eq!((expiring.value_at(4), expiring.value_at(5)), (expiring.value(), None));
+        assert!(expiring.replaces(Some(&old)) && !old.replaces(Some(&expiring)));
+        let horizon = Timestamp::from_millis;
+        assert!(expiring.merges_into(None, horizon(4)), "it counts until then");
+        assert!(!expiring.merges_into(None, horizon(5)) && expiring.merges_into(Some(&old), horizon(5)));
     }
 
     #[test]

@@ -247,7 +247,10 @@ impl<'a> Plan<'a> {
             return Ok(true);
         }
         let Some(address) = self.coordinator.address_of(self.chains, slot, head) else { return Ok(false) };
-        let call = v1::ChainWriteCall { epoch: Some(wire::epoch(view.epoch)), command: Some(wire::command(command)) };
+        let call = v1::ChainWriteCall {
+            epoch: Some(wire::epoch(view.epoch)),
+            command: Some(wire::command(command, self.coordinator.wall_millis())),
+        };
         let chains = self.chains.clone();
         let answer: Answer =
             Box::new(move |answer| drop(steps.send((place, wrote(written(&chains, answer), replicas)))));
@@ -279,7 +282,7 @@ impl<'a> Plan<'a> {
             };
             drop(steps.send((place, step)));
         });
-        self.add_call(peer.address, write_call(at, content, wanted), answer);
+        self.add_call(peer.address, write_call(at, content, wanted, self.coordinator.wall_millis()), answer);
         true
     }
 
@@ -313,14 +316,14 @@ impl<'a> Plan<'a> {
         let (slot, me) = (self.shards.slot_of(&at.key), self.routes.me.id);
         let is_home = group(&self.routes, slot).any(|peer| peer.id == me);
         if is_home && let Held { record, synced: true } = self.coordinator.read_here(&at)? {
-            return Ok(Begun::Ended(value_of(record).map(Completed::Read)));
+            return Ok(Begun::Ended(value_of(record, self.coordinator.wall_millis()).map(Completed::Read)));
         }
         let work = Work::Read(Mode::Eventual, at.clone(), any);
         let Some(peer) = self.other(slot) else { return Ok(Begun::Nowhere(work)) };
-        let steps = self.steps.clone();
+        let (steps, now) = (self.steps.clone(), self.coordinator.wall_millis());
         let answer: Answer = Box::new(move |answer| {
             let step = match held(answer) {
-                Ok(Held { record, synced: true }) => Step::Ended(value_of(record).map(Completed::Read)),
+                Ok(Held { record, synced: true }) => Step::Ended(value_of(record, now).map(Completed::Read)),
                 _ => Step::Again(false),
             };
             drop(steps.send((place, step)));

@@ -93,6 +93,7 @@ impl Coordinator {
                 at: Catalogue::key(),
                 condition: Some(condition),
                 action: Action::Put(wire::catalogue_value(&next)),
+                expires: None,
                 request: Some(request),
             };
             match self.command(command, 1).await {
@@ -178,7 +179,9 @@ impl Coordinator {
 
     async fn read_catalogue(&self) -> Result<Catalogue, OperationError> {
         match self.read_chain(Catalogue::key(), false).await? {
-            Some(Record { revision, value: Value::Bytes(value) }) => Ok(wire::decode_catalogue_value(revision, value)?),
+            Some(Record { revision, value: Value::Bytes(value), .. }) => {
+                Ok(wire::decode_catalogue_value(revision, value)?)
+            }
             Some(_) => Err(wire::Malformed("the catalogue's record holds a counter").into()),
             None => {
                 let ring = self.0.shared.routes.load().ring.ok_or(OperationError::NotAMember)?;

@@ -143,7 +143,7 @@ impl Coordinator {
     ) {
         let decoded = || {
             let epoch = wire::decode_epoch(call.epoch.unwrap_or_default())?;
-            Ok::<_, Malformed>((epoch, wire::decode_command(call.command.unwrap_or_default())?))
+            Ok::<_, Malformed>((epoch, wire::decode_command(call.command.unwrap_or_default(), self.wall_millis())?))
         };
         let checked = decoded().map_err(OperationError::from).and_then(|(epoch, command)| {
             self.check_keyspace(command.at.keyspace)?;
@@ -235,7 +235,10 @@ impl Coordinator {
                 Ok(Err(_)) | Err(_) => Attempt::Unknown,
             };
         }
-        let call = v1::ChainWriteCall { epoch: Some(wire::epoch(epoch)), command: Some(wire::command(command)) };
+        let call = v1::ChainWriteCall {
+            epoch: Some(wire::epoch(epoch)),
+            command: Some(wire::command(command, self.wall_millis())),
+        };
         written(chains, self.call(chains, slot, head, Call::ChainWrite(call), WRITE_TIME).await)
     }
 

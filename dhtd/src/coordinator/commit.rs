@@ -29,6 +29,7 @@ use crate::{
     },
     storage::EngineError,
     transport::Lane,
+    wire,
 };
 
 /// A write that was carried out.
@@ -286,15 +287,20 @@ fn home(routes: &Routes, slot: Slot) -> &[PeerId] {
 fn own_record(at: RecordKey, written: Written, me: &Bytes) -> v1::StoredRecord {
     let version = v1::Version { clock: written.record.version.time.to_bits(), peer_id: me.clone() };
     let replaced = written.record.replaced.to_bits();
+    let expires_at_ms = wire::expires_at(written.record.expiry());
     let value = match written.record.content {
-        Content::Value(value) => Some(value),
+        Content::Value(value) | Content::Expiring(value, _) => Some(value),
         Content::Tombstone => None,
     };
-    v1::StoredRecord { keyspace: at.keyspace.0, key: at.key, version: Some(version), value, replaced }
+    v1::StoredRecord { keyspace: at.keyspace.0, key: at.key, version: Some(version), value, replaced, expires_at_ms }
 }
 
 fn size_of(intent: &Intent) -> usize {
-    intent.at.key.len() + if let Content::Value(value) = &intent.change { value.len() } else { 0 } + RECORD_BYTES
+    let value = match &intent.change {
+        Content::Value(value) | Content::Expiring(value, _) => value.len(),
+        Content::Tombstone => 0,
+    };
+    intent.at.key.len() + value + RECORD_BYTES
 }
 
 /// Hand-overs that may wait for a shard before callers have to.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use dht_core::{
     overlay::Peer,
-    record::{Mode, Record, RecordKey},
+    record::{Expiry, Mode, Record, RecordKey},
     replication::chain::{self, Value},
     ring::Slot,
 };
@@ -27,6 +27,8 @@ pub struct Read {
     pub stamp: Stamp,
     /// It is a counter: its total; `value` has it in decimal digits.
     pub counter: Option<i64>,
+    /// When it expires, if ever.
+    pub expires: Option<Expiry>,
 }
 
 /// What one replica holds under a key.
@@ -52,7 +54,7 @@ impl Coordinator {
         loop {
             let group = self.home(slot).await.unwrap_or_default();
             match self.ask_group(&group, slot, &at).await {
-                Ok(record) => return value_of(record),
+                Ok(record) => return value_of(record, self.wall_millis()),
                 Err(error) => {
                     self.forget(slot);
                     if Instant::now() >= deadline {
@@ -135,13 +137,14 @@ pub(super) fn shown(value: Value) -> (Bytes, Option<i64>) {
 }
 
 pub(super) fn chain_value_of(record: Option<chain::Record>) -> Result<Read, OperationError> {
-    let chain::Record { revision, value } = record.ok_or(OperationError::KeyNotFound)?;
+    let chain::Record { revision, value, expires } = record.ok_or(OperationError::KeyNotFound)?;
     let (value, counter) = shown(value);
-    Ok(Read { value, stamp: Stamp::Revision(revision), counter })
+    Ok(Read { value, stamp: Stamp::Revision(revision), counter, expires })
 }
 
-pub(super) fn value_of(record: Option<Record>) -> Result<Read, OperationError> {
+/// What clients see of a record at this time.
+pub(super) fn value_of(record: Option<Record>, wall_millis: u64) -> Result<Read, OperationError> {
     let record = record.ok_or(OperationError::KeyNotFound)?;
-    let value = record.value().cloned().ok_or(OperationError::KeyNotFound)?;
-    Ok(Read { value, stamp: Stamp::Version(record.version), counter: None })
+    let value = record.value_at(wall_millis).cloned().ok_or(OperationError::KeyNotFound)?;
+    Ok(Read { value, stamp: Stamp::Version(record.version), counter: None, expires: record.expiry() })
 }

@@ -142,6 +142,11 @@ impl Coordinator {
         synced && self.0.shared.store.failure().is_none()
     }
 
+    /// Unix time in milliseconds, as this peer goes by it.
+    pub(crate) fn wall_millis(&self) -> u64 {
+        self.0.shared.wall_clock.millis()
+    }
+
     fn me(&self) -> PeerId {
         self.0.shared.routes.load().me.id
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, iter::from_fn};
 use dht_core::{
     overlay::Peer,
     record::{Mode, RecordKey},
-    replication::chain::Record,
+    replication::{chain::Record, eventual::Digests as _},
     ring::{PeerId, Slot},
 };
 use dhtd_proto::v1;
@@ -211,11 +211,12 @@ fn read_eventual(
     synced: bool,
     pager: &mut Pager,
 ) -> Result<(), OperationError> {
+    let now = shards.table().wall_clock().millis();
     let items = shards.scan_range(slot, range).filter_map(|entry| match entry {
         Ok((at, record)) => {
-            let version = Some(wire::version(record.version));
-            let value = record.value().cloned()?; // A deletion is no item.
-            Some(Ok(v1::KeyValue { key: at.key, value, version, ..v1::KeyValue::default() }))
+            let (version, expires_at_ms) = (Some(wire::version(record.version)), wire::expires_at(record.expiry()));
+            let value = record.value_at(now).cloned()?; // A deletion is no item.
+            Some(Ok(v1::KeyValue { key: at.key, value, version, expires_at_ms, ..v1::KeyValue::default() }))
         }
         Err(error) => Some(Err(error.into())),
     });
@@ -224,7 +225,8 @@ fn read_eventual(
 
 fn chain_item((at, record): (RecordKey, Record)) -> v1::KeyValue {
     let (value, counter) = shown(record.value);
-    v1::KeyValue { key: at.key, value, version: None, revision: record.revision, counter }
+    let expires_at_ms = wire::expires_at(record.expires);
+    v1::KeyValue { key: at.key, value, version: None, revision: record.revision, counter, expires_at_ms }
 }
 
 /// Roughly.

@@ -51,7 +51,7 @@ impl Coordinator {
             return Ok(Intended::Command(command));
         }
         match (command.action, command.condition) {
-            (Action::Put(value), None) => Ok(Intended::Change(command.at, Content::Value(value))),
+            (Action::Put(value), None) => Ok(Intended::Change(command.at, wire::content(Some(value), command.expires))),
             (Action::Delete, None) => Ok(Intended::Change(command.at, Content::Tombstone)),
             _ => Err(OperationError::NeedsChain),
         }
@@ -77,7 +77,7 @@ impl Coordinator {
         let checked = Self::key_in(call.keyspace, call.key).and_then(|at| Ok((self.shards()?.slot_of(&at.key), at)));
         match checked {
             Ok((slot, at)) => {
-                let change = call.value.map_or(Content::Tombstone, Content::Value);
+                let change = wire::content(call.value, wire::expiry(call.ttl_ms, self.wall_millis()));
                 Ok(Intent { slot, at, change, min_durable: call.min_durable.max(1), done })
             }
             Err(refusal) => Err((refusal, done)),
@@ -151,7 +151,7 @@ impl Coordinator {
         content: &Content,
         min_durable: u32,
     ) -> Result<WriteOutcome, CallError> {
-        let call = write_call(at, content, min_durable);
+        let call = write_call(at, content, min_durable, self.wall_millis());
         let limit = REPLICA_TIME + REPLICA_TIME / 2; // Longer than the replica itself waits for others.
         outcome(&peer.address, self.0.shared.calls.call(&peer.address, Lane::Foreground, call, limit).await)
     }
@@ -183,12 +183,15 @@ pub(super) fn executed(outcome: Outcome, durable: u32) -> Result<Executed, Opera
     }
 }
 
-pub(super) fn write_call(at: &RecordKey, content: &Content, min_durable: u32) -> Call {
-    let value = match content {
-        Content::Value(value) => Some(value.clone()),
-        Content::Tombstone => None,
+/// The call that has another replica carry a write out, as it is sent at this time.
+pub(super) fn write_call(at: &RecordKey, content: &Content, min_durable: u32, wall_millis: u64) -> Call {
+    let (value, expiry) = match content {
+        Content::Value(value) => (Some(value.clone()), None),
+        Content::Expiring(value, expiry) => (Some(value.clone()), Some(*expiry)),
+        Content::Tombstone => (None, None),
     };
-    Call::Write(v1::WriteCall { keyspace: at.keyspace.0, key: at.key.clone(), value, min_durable })
+    let ttl_ms = wire::time_left(expiry, wall_millis);
+    Call::Write(v1::WriteCall { keyspace: at.keyspace.0, key: at.key.clone(), value, min_durable, ttl_ms })
 }
 
 /// What another replica's answer to a write says.

@@ -21,6 +21,7 @@ pub(super) struct Write {
     key: Bytes,
     condition: Option<Condition>,
     action: Action,
+    ttl_ms: u64,
     request: Option<v1::RequestId>,
     min_durable: u32,
 }
@@ -40,10 +41,11 @@ enum Kind {
 impl Write {
     /// The command, and in how many copies it should be on disk.
     pub(super) async fn command(self, coordinator: &Coordinator) -> Result<(Mode, Command, u32), OperationError> {
-        let Self { keyspace, key, condition, action, request, min_durable } = self;
+        let Self { keyspace, key, condition, action, ttl_ms, request, min_durable } = self;
         let (mode, at) = coordinator.place(&keyspace, key).await?;
         let request = request.map(wire::chain::decode_request).transpose()?;
-        Ok((mode, Command { at, condition, action, request }, min_durable))
+        let expires = wire::expiry(ttl_ms, coordinator.wall_millis());
+        Ok((mode, Command { at, condition, action, expires, request }, min_durable))
     }
 }
 
@@ -156,37 +158,32 @@ pub(super) fn key_of(asked: &operation::Operation) -> (&str, &Bytes) {
 
 impl From<PutRequest> for Write {
     fn from(asked: PutRequest) -> Self {
-        let PutRequest { key, value, min_durable, if_revision, request, keyspace } = asked;
-        Self {
-            keyspace,
-            key,
-            condition: if_revision.map(at_revision),
-            action: Action::Put(value),
-            request,
-            min_durable,
-        }
+        let PutRequest { key, value, min_durable, if_revision, request, keyspace, ttl_ms } = asked;
+        let (condition, action) = (if_revision.map(at_revision), Action::Put(value));
+        Self { keyspace, key, condition, action, ttl_ms, request, min_durable }
     }
 }
 
 impl From<DeleteRequest> for Write {
     fn from(asked: DeleteRequest) -> Self {
         let DeleteRequest { key, min_durable, if_revision, request, keyspace } = asked;
-        Self { keyspace, key, condition: if_revision.map(at_revision), action: Action::Delete, request, min_durable }
+        let condition = if_revision.map(at_revision);
+        Self { keyspace, key, condition, action: Action::Delete, ttl_ms: 0, request, min_durable }
     }
 }
 
 impl From<CompareAndSetRequest> for Write {
     fn from(asked: CompareAndSetRequest) -> Self {
-        let CompareAndSetRequest { key, expected, value, request, keyspace } = asked;
+        let CompareAndSetRequest { key, expected, value, request, keyspace, ttl_ms } = asked;
         let condition = Some(expected.map_or(Condition::Absent, Condition::Value));
-        Self { keyspace, key, condition, action: Action::Put(value), request, min_durable: 1 }
+        Self { keyspace, key, condition, action: Action::Put(value), ttl_ms, request, min_durable: 1 }
     }
 }
 
 impl From<IncrementRequest> for Write {
     fn from(asked: IncrementRequest) -> Self {
         let IncrementRequest { key, by, request, keyspace } = asked;
-        Self { keyspace, key, condition: None, action: Action::Add(by), request, min_durable: 1 }
+        Self { keyspace, key, condition: None, action: Action::Add(by), ttl_ms: 0, request, min_durable: 1 }
     }
 }
 
@@ -218,9 +215,9 @@ impl From<Executed> for IncrementResponse {
 }
 
 impl From<Read> for GetResponse {
-    fn from(Read { value, stamp, counter }: Read) -> Self {
+    fn from(Read { value, stamp, counter, expires }: Read) -> Self {
         let (version, revision) = shown(stamp);
-        Self { value, version, revision, counter }
+        Self { value, version, revision, counter, expires_at_ms: wire::expires_at(expires) }
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use dht_core::{
     hlc::Timestamp,
     overlay::{MAX_NODES, Node, Peer, Ring, RingId},
-    record::{Content, KeyspaceId, Mode, Record, RecordKey, Version},
+    record::{Content, Expiry, KeyspaceId, Mode, Record, RecordKey, Version},
     ring::{PeerId, SlotBits},
 };
 use dhtd_proto::v1;
@@ -197,6 +197,41 @@ pub fn stored_record(at: &RecordKey, record: &Record) -> v1::StoredRecord {
         version: Some(version(record.version)),
         replaced: record.replaced.to_bits(),
         value: record.value().cloned(),
+        expires_at_ms: expires_at(record.expiry()),
+    }
+}
+
+/// When something expires; 0: never.
+#[must_use]
+pub fn expires_at(expiry: Option<Expiry>) -> u64 {
+    expiry.map_or(0, |Expiry(millis)| millis)
+}
+
+/// Reads when something expires.
+#[must_use]
+pub fn decode_expiry(millis: u64) -> Option<Expiry> {
+    (millis > 0).then_some(Expiry(millis))
+}
+
+/// What is left at this time of a time to live, in milliseconds; 0: it has no end.
+#[must_use]
+pub fn time_left(expiry: Option<Expiry>, wall_millis: u64) -> u64 {
+    expiry.map_or(0, |Expiry(millis)| millis.saturating_sub(wall_millis).max(1))
+}
+
+/// When a time to live ends that begins now.
+#[must_use]
+pub fn expiry(ttl_ms: u64, wall_millis: u64) -> Option<Expiry> {
+    decode_expiry(ttl_ms).map(|Expiry(ttl)| Expiry(ttl.saturating_add(wall_millis)))
+}
+
+/// What a write puts where a key was: a tombstone, if there is no value.
+#[must_use]
+pub fn content(value: Option<Bytes>, expiry: Option<Expiry>) -> Content {
+    match (value, expiry) {
+        (Some(value), Some(expiry)) => Content::Expiring(value, expiry),
+        (Some(value), None) => Content::Value(value),
+        (None, _) => Content::Tombstone,
     }
 }
 
@@ -206,7 +241,7 @@ pub fn stored_record(at: &RecordKey, record: &Record) -> v1::StoredRecord {
 /// If its version is missing or its key is empty or too long.
 pub fn decode_stored_record(stored: v1::StoredRecord) -> Result<(RecordKey, Record), Malformed> {
     let version = decode_version(stored.version.as_ref())?;
-    let content = stored.value.map_or(Content::Tombstone, Content::Value);
+    let content = content(stored.value, decode_expiry(stored.expires_at_ms));
     Ok((
         record_key(stored.keyspace, stored.key)?,
         Record { version, replaced: Timestamp::from_bits(stored.replaced), content },

@@ -56,7 +56,8 @@ fn decode_holdings(slots: &[v1::Holding]) -> Result<Vec<Holding>, Malformed> {
             [] => [0; PARTS],
             parts => parts.try_into().map_err(|_| Malformed("a digest has 16 parts or none"))?,
         };
-        let digest = SlotDigest { sum: u128::from_be_bytes(sum), records: holding.records, values: 0, parts };
+        let digest =
+            SlotDigest { sum: u128::from_be_bytes(sum), records: holding.records, parts, ..SlotDigest::default() };
         let horizon = Timestamp::from_bits(holding.horizon);
         let holders = decode_peers(&holding.holders)?;
         Ok(Holding { slot: Slot(holding.slot), digest, basis: holding.basis, horizon, holders })
@@ -78,8 +79,12 @@ mod tests {
 
     #[test]
     fn every_message_reads_back() {
-        let digest =
-            SlotDigest { sum: 1 << 100, records: 2, values: 0, parts: std::array::from_fn(|part| part as u64) };
+        let digest = SlotDigest {
+            sum: 1 << 100,
+            records: 2,
+            parts: std::array::from_fn(|part| part as u64),
+            ..SlotDigest::default()
+        };
         let slots = vec![
             Holding {
                 slot: Slot(3),

@@ -1,6 +1,6 @@
 //! The arguments of commands about keys.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -12,6 +12,14 @@ pub(crate) struct Within {
     pub(crate) keyspace: String,
 }
 
+/// How long what is written stays.
+#[derive(Args, Debug)]
+pub(crate) struct Lifetime {
+    /// The key has no value any more after this time: 30s, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = super::parse_ttl)]
+    pub(crate) ttl: Option<Duration>,
+}
+
 /// Write a key
 #[derive(Args, Debug)]
 #[command(before_help = "\
@@ -19,6 +27,7 @@ Examples:
   dhtctl insert greeting hello
   dhtctl insert logo - < logo.png          the value from stdin, byte for byte
   dhtctl insert --keyspace users ada 36    a key of another keyspace than default
+  dhtctl insert --ttl 30m session x        gone again after half an hour, unless it is written again
   dhtctl insert --min-durable 2 -- -5 x    a key that begins with a dash")]
 pub(crate) struct Insert {
     /// The key, 1 to 4096 bytes
@@ -31,6 +40,8 @@ pub(crate) struct Insert {
     /// Wait until this many replicas have the write on disk
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) min_durable: u32,
+    #[command(flatten)]
+    pub(crate) lifetime: Lifetime,
     #[command(flatten)]
     pub(crate) within: Within,
 }
@@ -100,6 +111,8 @@ pub(crate) struct Cas {
     pub(crate) new: String,
     #[command(flatten)]
     pub(crate) expected: Expected,
+    #[command(flatten)]
+    pub(crate) lifetime: Lifetime,
     /// KEY is base64, for keys that are no text
     #[arg(long)]
     pub(crate) key_b64: bool,

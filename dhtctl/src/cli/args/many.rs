@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Within;
+use super::{Lifetime, Within};
 
 /// List the keys of a keyspace, or those that begin with something
 #[derive(Args, Debug)]
@@ -70,6 +70,8 @@ pub(crate) struct Mput {
     /// Wait until this many replicas have each write on disk
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) min_durable: u32,
+    #[command(flatten)]
+    pub(crate) lifetime: Lifetime,
     #[command(flatten)]
     pub(crate) within: Within,
 }

@@ -2,18 +2,20 @@
 
 use sha1::{Digest as _, Sha1};
 
-use crate::record::{Record, RecordKey};
+use crate::record::{Expiry, Record, RecordKey};
 
 /// What a replica holds of a slot in eventual mode: the sum of its records' hashes, so that it can be kept up to date
 /// record by record. Equal digests mean equal content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotDigest {
-    /// The sum modulo 2^128 of hash(keyspace, key, version, kind, payload).
+    /// The sum modulo 2^128 of hash(keyspace, key, version, kind, payload, expiry).
     pub sum: u128,
     /// How many records, tombstones included.
     pub records: u64,
     /// How many of them have a value.
     pub values: u64,
+    /// How many of these expire, or have.
+    pub expiring: u64,
     /// The lower half of the sum for each sub-range, a sixteenth of the keys: tells where two copies differ.
     pub parts: [u64; PARTS],
 }
@@ -41,6 +43,7 @@ impl SlotDigest {
         *part = part.wrapping_add(hash as u64);
         self.records += 1;
         self.values += u64::from(record.value().is_some());
+        self.expiring += u64::from(record.expiry().is_some());
     }
 
     /// A record that was added before was taken out.
@@ -50,6 +53,7 @@ impl SlotDigest {
         *part = part.wrapping_sub(hash as u64);
         self.records -= 1;
         self.values -= u64::from(record.value().is_some());
+        self.expiring -= u64::from(record.expiry().is_some());
     }
 
     /// Nothing is held.
@@ -88,6 +92,7 @@ fn hash(at: &RecordKey, record: &Record) -> u128 {
     hash.update(record.version.peer.as_bytes());
     hash.update([u8::from(record.value().is_some())]);
     hash.update(record.value().map_or(&[][..], |value| value));
+    record.expiry().into_iter().for_each(|Expiry(millis)| hash.update(millis.to_be_bytes()));
     let mut first = [0; 16];
     first.copy_from_slice(&hash.finalize()[..16]);
     u128::from_be_bytes(first)

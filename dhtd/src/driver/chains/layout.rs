@@ -5,11 +5,13 @@
 //!          applied | slot                 where the table stands; without it the peer holds no data   (protobuf Applied)
 //!          log | slot | seq               a pending entry                                             (protobuf LogEntry)
 //!          outcome | slot | seq           the outcome of a command that names itself                  (protobuf RecordedOutcome)
-//! Records  mode | slot | keyspace | key   the table: kind (1) | revision (8) | payload
+//!          expiry | slot | time | keyspace | key   a record expires then, or did until it was overwritten    (empty)
+//! Records  mode | slot | keyspace | key   the table: kind (1) | revision (8) | payload; if the kind says so, first when it expires (8)
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
 use dht_core::{
+    record::{Expiry, KeyspaceId, RecordKey},
     replication::chain::{Record, Value},
     ring::Slot,
 };
@@ -31,9 +33,10 @@ pub(super) fn encode_record(record: &Record) -> Bytes {
             &counter
         }
     };
-    let mut bytes = BytesMut::with_capacity(HEADER + payload.len());
-    bytes.put_u8(kind);
+    let mut bytes = BytesMut::with_capacity(HEADER + EXPIRES_BYTES + payload.len());
+    bytes.put_u8(kind | record.expires.map_or(0, |_| EXPIRES));
     bytes.put_u64(record.revision);
+    record.expires.into_iter().for_each(|Expiry(millis)| bytes.put_u64(millis));
     bytes.put_slice(payload);
     bytes.freeze()
 }
@@ -42,13 +45,38 @@ pub(super) fn encode_record(record: &Record) -> Bytes {
 pub(super) fn decode_record(bytes: &Bytes) -> Result<Record, EngineError> {
     let bad = || damaged(Malformed("a record of no known kind"));
     let (kind, rest) = bytes.split_first().ok_or_else(bad)?;
-    let (revision, payload) = rest.split_first_chunk().ok_or_else(bad)?;
-    let value = match *kind {
-        KIND_VALUE => Value::Bytes(bytes.slice(HEADER..)),
+    let (revision, mut payload) = rest.split_first_chunk().ok_or_else(bad)?;
+    let mut expires = None;
+    if kind & EXPIRES != 0 {
+        let (millis, rest) = payload.split_first_chunk().ok_or_else(bad)?;
+        (expires, payload) = (Some(Expiry(u64::from_be_bytes(*millis))), rest);
+    }
+    let value = match kind & !EXPIRES {
+        KIND_VALUE => Value::Bytes(bytes.slice_ref(payload)),
         KIND_COUNTER => Value::Counter(i64::from_be_bytes(payload.try_into().map_err(|_| bad())?)),
         _ => return Err(bad()),
     };
-    Ok(Record { revision: u64::from_be_bytes(*revision), value })
+    Ok(Record { revision: u64::from_be_bytes(*revision), value, expires })
+}
+
+/// Notes that a record expires.
+pub(super) fn expiry_key(slot: Slot, expiry: Expiry, at: &RecordKey) -> Bytes {
+    let mut key = BytesMut::with_capacity(EXPIRY.len() + 16 + at.key.len());
+    key.put_slice(EXPIRY);
+    key.put_u32(slot.0);
+    key.put_u64(expiry.0);
+    key.put_u32(at.keyspace.0);
+    key.put_slice(&at.key);
+    key.freeze()
+}
+
+/// Reads what [`expiry_key`] wrote.
+pub(super) fn noted_expiry(key: &Bytes) -> Option<(Slot, Expiry, RecordKey)> {
+    let (slot, rest) = key.strip_prefix(EXPIRY)?.split_first_chunk()?;
+    let (millis, rest) = rest.split_first_chunk()?;
+    let (keyspace, name) = rest.split_first_chunk()?;
+    let at = RecordKey { keyspace: KeyspaceId(u32::from_be_bytes(*keyspace)), key: key.slice_ref(name) };
+    Some((Slot(u32::from_be_bytes(*slot)), Expiry(u64::from_be_bytes(*millis)), at))
 }
 
 pub(super) fn read<M: Message + Default>(value: Bytes) -> Result<M, EngineError> {
@@ -81,7 +109,13 @@ pub(super) const VIEW: &[u8] = b"view";
 pub(super) const APPLIED: &[u8] = b"applied";
 pub(super) const PENDING: &[u8] = b"log";
 pub(super) const OUTCOME: &[u8] = b"outcome";
+pub(super) const EXPIRY: &[u8] = b"expiry";
 
 const KIND_VALUE: u8 = 1;
 const KIND_COUNTER: u8 = 2;
+
+/// Added to the kind of a record that expires.
+const EXPIRES: u8 = 0x80;
+const EXPIRES_BYTES: usize = 8;
+
 const HEADER: usize = 9;

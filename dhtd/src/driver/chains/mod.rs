@@ -8,6 +8,7 @@
 //! Replies and messages go out at once: what has to wait for the disk waits in the state machine.
 
 mod errands;
+mod expiry;
 mod job;
 mod layout;
 mod log;

@@ -217,7 +217,7 @@ mod tests {
         let (a, b) = (PeerId::new([1; 16]), PeerId::new([2; 16]));
         let (reads, mut granters, engine) = (Reads::new(SlotBits::DEFAULT), Granters::default(), MemoryEngine::new());
         let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"key") };
-        let record = Record { revision: 7, value: Value::Bytes(Bytes::from_static(b"value")) };
+        let record = Record { revision: 7, value: Value::Bytes(Bytes::from_static(b"value")), expires: None };
         let mut batch = Batch::new();
         batch.put(Table::Records, storage_key(Mode::Chain, SLOT, &at), encode_record(&record));
         engine.put_batch(batch).expect("it is in memory");

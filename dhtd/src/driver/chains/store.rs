@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dht_core::{
     catalogue::Catalogue,
-    record::{KeyspaceId, Mode, RecordKey, slot_prefix, storage_key},
+    record::{Expiry, KeyspaceId, Mode, RecordKey, slot_prefix, storage_key},
     replication::chain::{
         Change, Effect, Entry, Outcome, Record, Recorded, Snapshot, Stored, StoredLog, Table as Applied,
     },
@@ -25,7 +25,9 @@ use prost::Message;
 use tokio::task::block_in_place;
 
 use super::{
-    layout::{APPLIED, OUTCOME, PENDING, VIEW, damaged, decode_record, encode_record, key, place, read},
+    layout::{
+        APPLIED, EXPIRY, OUTCOME, PENDING, VIEW, damaged, decode_record, encode_record, expiry_key, key, place, read,
+    },
     table::LOAD_BYTES,
 };
 use crate::{
@@ -36,11 +38,11 @@ use crate::{
 
 /// The data of some slots, for one task that writes them.
 pub(super) struct Store {
-    engine: Arc<dyn Engine>,
+    pub(super) engine: Arc<dyn Engine>,
     /// Nothing is taken into a table for a keyspace that was dropped.
     catalogue: Arc<ArcSwap<Catalogue>>,
-    held: HashMap<Slot, Held>,
-    batch: Batch,
+    pub(super) held: HashMap<Slot, Held>,
+    pub(super) batch: Batch,
     /// What the batch leaves behind in the tables.
     records: HashMap<Bytes, Option<Record>>,
     /// The first error. Nothing that was decided after it may be acted upon.
@@ -49,7 +51,7 @@ pub(super) struct Store {
 
 /// What is in the engine about a slot, as far as it has to be known to be deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Held {
+pub(super) struct Held {
     /// Where the table stands, if there is one.
     applied: Option<Position>,
     /// How many keys of clients the table has.
@@ -58,6 +60,8 @@ struct Held {
     pending: Range<u64>,
     /// The entries whose outcomes are remembered.
     outcomes: BTreeSet<u64>,
+    /// Nothing that is noted to expire does so before.
+    pub(super) first_expiry: Option<Expiry>,
 }
 
 impl Store {
@@ -96,6 +100,7 @@ impl Store {
             store.held.entry(slot).or_default().outcomes.insert(seq);
             found.entry(slot).or_default().recorded.push(recorded);
         }
+        store.find_expiries(&mine)?;
         let mut stored = Vec::new();
         for (slot, _, value) in store.entries(VIEW, &mine)? {
             let acceptor = wire::decode_acceptor(read(value)?).map_err(damaged)?;
@@ -237,6 +242,10 @@ impl Store {
                 Some(record) => self.batch.put(Table::Records, at.clone(), encode_record(record)),
                 None => self.batch.delete(Table::Records, at.clone()),
             }
+            if let Some(expiry) = record.as_ref().and_then(|record| record.expires) {
+                self.batch.put(Table::Meta, expiry_key(slot, expiry, &entry.at), Bytes::new());
+                held.expires(expiry);
+            }
             self.records.insert(at, record);
         }
         self.put_applied(slot, last);
@@ -268,6 +277,10 @@ impl Store {
             self.put();
             let deleted = self.engine.delete_range(Table::Records, &slot_prefix(Mode::Chain, slot));
             self.note(deleted);
+            if held.first_expiry.is_some() {
+                let deleted = self.engine.delete_range(Table::Meta, &key(EXPIRY, slot, None));
+                self.note(deleted);
+            }
         }
     }
 
@@ -287,6 +300,10 @@ impl Store {
             let value = encode_record(&record);
             bytes += value.len();
             self.batch.put(Table::Records, storage_key(Mode::Chain, slot, &at), value);
+            if let Some(expiry) = record.expires {
+                self.batch.put(Table::Meta, expiry_key(slot, expiry, &at), Bytes::new());
+                self.held.entry(slot).or_default().expires(expiry);
+            }
             if bytes >= LOAD_BYTES {
                 bytes = 0;
                 self.put();
@@ -319,7 +336,7 @@ impl Store {
         more && self.failure.get().is_none()
     }
 
-    fn put(&mut self) {
+    pub(super) fn put(&mut self) {
         self.records.clear();
         let batch = std::mem::take(&mut self.batch);
         if !batch.is_empty() && self.failure.get().is_none() {
@@ -330,7 +347,7 @@ impl Store {
         }
     }
 
-    fn note<T>(&self, result: Result<T, EngineError>) -> Option<T> {
+    pub(super) fn note<T>(&self, result: Result<T, EngineError>) -> Option<T> {
         result.map_err(|error| self.failure.get_or_init(|| error)).ok()
     }
 }
@@ -349,6 +366,11 @@ impl Held {
             self.pending.start = seq;
         }
         self.pending.end = seq + 1;
+    }
+
+    /// A record expires.
+    pub(super) fn expires(&mut self, expiry: Expiry) {
+        self.first_expiry = Some(self.first_expiry.map_or(expiry, |first| first.min(expiry)));
     }
 }
 

@@ -68,8 +68,8 @@ fn entry(random: &mut ChaCha8Rng, seq: u64, has: impl Fn(&RecordKey) -> bool) ->
     let effect = match random.random_range(0..4) {
         0 => Effect::Nothing,
         1 if existed => Effect::Delete,
-        2 => Effect::Put(Value::Counter(random.random())),
-        _ => Effect::Put(Value::Bytes(vec![7; random.random_range(0..9)].into())),
+        2 => Effect::Put(Value::Counter(random.random()), expiry(random)),
+        _ => Effect::Put(Value::Bytes(vec![7; random.random_range(0..9)].into()), expiry(random)),
     };
     let request = RequestId { client: random.random(), sequence: seq, floor: 0 };
     Entry {
@@ -79,6 +79,11 @@ fn entry(random: &mut ChaCha8Rng, seq: u64, has: impl Fn(&RecordKey) -> bool) ->
         request: random.random_bool(0.5).then_some(request),
         outcome: Outcome::Done { revision: seq, total: None, existed },
     }
+}
+
+/// Few, so that a key is often given the same one again.
+fn expiry(random: &mut ChaCha8Rng) -> Option<Expiry> {
+    random.random_bool(0.5).then(|| Expiry(random.random_range(1..4)))
 }
 
 fn open(engine: &Arc<dyn Engine>) -> (Store, Option<Stored>) {
@@ -91,7 +96,7 @@ fn step(random: &mut ChaCha8Rng, expected: &mut Option<Expected>) -> Change {
     let Some(log) = expected else {
         let seq = random.random_range(1..50);
         let records = (0..random.random_range(0..6))
-            .map(|number| (at(number), Record { revision: seq, value: Value::Counter(3) }));
+            .map(|number| (at(number), Record { revision: seq, value: Value::Counter(3), expires: expiry(random) }));
         let records: Vec<(RecordKey, Record)> = records.collect();
         let outcome = Outcome::NothingThere;
         let recorded = vec![Recorded { request: RequestId { client: 1, sequence: seq, floor: 0 }, seq, outcome }];
@@ -157,6 +162,14 @@ fn whatever_is_stored_is_found_again() {
             }
             let held = expected.as_ref().map_or(0, |log| log.records.len() as u64);
             assert_eq!(store.keys(), held, "seed {seed}");
+            let now = random.random_range(0..5);
+            if random.random_bool(0.3) {
+                let expires = |record: &Record| record.expires.is_some_and(|expiry| expiry.is_past(now));
+                let wanted = expected.iter().flat_map(|log| &log.records).filter(|(_, record)| expires(record));
+                let wanted: BTreeMap<_, _> = wanted.map(|(at, record)| (at.clone(), record.revision)).collect();
+                assert!(wanted.is_empty() || store.with_expired(now) == [SLOT], "seed {seed}");
+                assert_eq!(BTreeMap::from_iter(store.expired(SLOT, now)), wanted, "seed {seed}");
+            }
             if random.random_bool(0.1) {
                 store.flush().expect("it takes writes");
                 store = open(&engine).0;
@@ -173,11 +186,37 @@ fn whatever_is_stored_is_found_again() {
     }
 }
 
+#[test]
+fn what_was_noted_to_expire_is_forgotten_with_its_record() {
+    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let mut store = open(&engine).0;
+    let (soon, late) = (Some(Expiry(10)), Some(Expiry(20)));
+    let put = |seq, expires| {
+        let position = Position { epoch: Epoch::FIRST, seq };
+        let outcome = Outcome::Done { revision: seq, total: None, existed: seq > 1 };
+        let entry =
+            Entry { position, at: at(1), effect: Effect::Put(Value::Counter(1), expires), request: None, outcome };
+        Change::Apply { entries: vec![entry], first_kept: 0 }
+    };
+    store.store(SLOT, put(1, soon));
+    assert_eq!((store.with_expired(9), store.with_expired(10)), (vec![], vec![SLOT]));
+    assert_eq!(store.expired(SLOT, 10), [(at(1), 1)]);
+    assert_eq!(store.expired(SLOT, 10), [(at(1), 1)], "it stays until an entry deletes it");
+    store.store(SLOT, put(2, late));
+    assert_eq!(store.expired(SLOT, 10), []);
+    assert_eq!((store.with_expired(19), store.with_expired(20)), (vec![], vec![SLOT]), "the earlier note is gone");
+    store.store(SLOT, put(3, None));
+    assert_eq!(store.expired(SLOT, 20), []);
+    assert_eq!(store.with_expired(u64::MAX), []);
+    store.flush().unwrap();
+    assert_eq!(open(&engine).0.with_expired(u64::MAX), []);
+}
+
 #[tokio::test]
 async fn a_table_is_read_as_it_was_when_it_was_asked_for() {
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let mut store = open(&engine).0;
-    let record = Record { revision: 1, value: Value::Bytes(vec![1; LOAD_BYTES].into()) };
+    let record = Record { revision: 1, value: Value::Bytes(vec![1; LOAD_BYTES].into()), expires: None };
     let records: Vec<_> = (0..3).map(|number| (at(number), record.clone())).collect();
     let applied = Position { epoch: Epoch::FIRST, seq: 1 };
     store.store(
@@ -207,7 +246,7 @@ fn of_a_dropped_keyspace_nothing_is_taken_in_and_what_is_there_goes_with_its_cou
     let known = Arc::new(ArcSwap::from_pointee(catalogue.clone()));
     let reopened = || Store::open(engine.clone(), known.clone(), |_| true).expect("it was written here").0;
     let (here, elsewhere) = (RecordKey { keyspace, ..at(1) }, RecordKey { keyspace: KeyspaceId::SYSTEM, ..at(1) });
-    let record = Record { revision: 1, value: Value::Counter(1) };
+    let record = Record { revision: 1, value: Value::Counter(1), expires: None };
     let snapshot = |seq| Snapshot {
         epoch: Epoch::FIRST,
         applied: Position { epoch: Epoch::FIRST, seq },
@@ -224,7 +263,8 @@ fn of_a_dropped_keyspace_nothing_is_taken_in_and_what_is_there_goes_with_its_cou
     while store.sweep(SLOT, &catalogue) {}
     let position = Position { epoch: Epoch::FIRST, seq: 2 };
     let outcome = Outcome::Done { revision: 2, total: None, existed: false };
-    let late = Entry { position, at: here.clone(), effect: Effect::Put(Value::Counter(2)), request: None, outcome };
+    let late =
+        Entry { position, at: here.clone(), effect: Effect::Put(Value::Counter(2), None), request: None, outcome };
     store.store(SLOT, Change::Append(vec![late.clone()]));
     store.store(SLOT, Change::Apply { entries: vec![late], first_kept: 0 });
     let check = |store: &Store| {
@@ -249,7 +289,7 @@ fn a_crash_leaves_the_old_table_or_the_new_one_or_none() {
         let engine: Arc<dyn Engine> = memory.clone();
         let mut store = open(&engine).0;
         store.store(SLOT, Change::Acceptor(acceptor(true)));
-        let record = Record { revision: 1, value: Value::Bytes(vec![1; LOAD_BYTES].into()) };
+        let record = Record { revision: 1, value: Value::Bytes(vec![1; LOAD_BYTES].into()), expires: None };
         let load = |seq, numbers: std::ops::Range<u32>| {
             let records = numbers.map(|number| (at(number), record.clone())).collect();
             let applied = Position { epoch: Epoch::FIRST, seq };

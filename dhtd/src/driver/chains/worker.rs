@@ -39,7 +39,7 @@ use crate::{
 
 pub(super) struct Worker {
     group: u32,
-    state: State,
+    pub(super) state: State,
     pub(super) store: Store,
     pub(super) shared: Arc<Shared>,
     pub(super) control: Handle,
@@ -53,7 +53,7 @@ pub(super) struct Worker {
     /// The picture of the ring that the state machine has.
     pub(super) routes: Arc<Routes>,
     waiters: HashMap<Token, Waiter>,
-    next_token: Token,
+    pub(super) next_token: Token,
     timers: Timers,
     /// What has to be synced once the batch is put.
     sync: Option<u64>,
@@ -246,7 +246,7 @@ impl Worker {
         self.next_token
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         let outputs = self.state.handle(clock::now(), input, &self.store);
         self.carry_out(outputs);
     }
@@ -281,6 +281,9 @@ impl Worker {
         }
         if self.routes.me.leaving {
             self.standing.needed.store(self.state.held(), Ordering::Relaxed);
+        }
+        if self.ticks.is_multiple_of(TICKS_PER_EXPIRY) {
+            self.expire();
         }
         if self.ticks % TICKS_PER_COUNT == 1 {
             self.standing.keys.store(self.store.keys(), Ordering::Relaxed);
@@ -381,6 +384,9 @@ impl Worker {
         self.shards.when_durable(self.synced.once(number));
     }
 }
+
+/// How often it is looked whether something has expired: twice a second.
+const TICKS_PER_EXPIRY: u64 = 10;
 
 /// How often keys are counted: once a second.
 const TICKS_PER_COUNT: u64 = 20;

@@ -122,8 +122,9 @@ impl Worker {
         }
         let key = storage_key(Mode::Eventual, slot, &at);
         let old = self.current(&key, group)?;
-        let record = self.arbiter.write(old.as_ref(), content, self.table.wall_clock().millis());
-        let existed = old.as_ref().is_some_and(|old| old.value().is_some());
+        let now = self.table.wall_clock().millis();
+        let record = self.arbiter.write(old.as_ref(), content, now);
+        let existed = old.as_ref().is_some_and(|old| old.value_at(now).is_some());
         group.put(slot, at, key, old, record.clone());
         Ok(Written { record, existed })
     }

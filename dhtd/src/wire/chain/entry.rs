@@ -10,7 +10,7 @@ use dht_core::{
 use dhtd_proto::v1::{self, Chosen, chain_record, command as pb_command, log_entry, outcome as pb_outcome};
 
 use super::views::{number, position, position_of};
-use crate::wire::{Malformed, record_key};
+use crate::wire::{Malformed, decode_expiry, expires_at, expiry, record_key, time_left};
 
 /// More entries than the protocol puts into one message.
 pub(super) const MOST_ENTRIES: usize = 4096;
@@ -18,9 +18,10 @@ pub(super) const MOST_ENTRIES: usize = 4096;
 /// An entry of a slot's log.
 #[must_use]
 pub fn entry(entry: &Entry) -> v1::LogEntry {
+    let expires = if let Effect::Put(_, expires) = &entry.effect { *expires } else { None };
     let effect = match &entry.effect {
-        Effect::Put(Value::Bytes(value)) => log_entry::Effect::Put(value.clone()),
-        Effect::Put(Value::Counter(total)) => log_entry::Effect::Counter(*total),
+        Effect::Put(Value::Bytes(value), _) => log_entry::Effect::Put(value.clone()),
+        Effect::Put(Value::Counter(total), _) => log_entry::Effect::Counter(*total),
         Effect::Delete => log_entry::Effect::Delete(Chosen {}),
         Effect::Nothing => log_entry::Effect::Nothing(Chosen {}),
     };
@@ -31,6 +32,7 @@ pub fn entry(entry: &Entry) -> v1::LogEntry {
         effect: Some(effect),
         request: entry.request.map(request),
         outcome: Some(outcome(entry.outcome)),
+        expires_at_ms: expires_at(expires),
     }
 }
 
@@ -39,9 +41,10 @@ pub fn entry(entry: &Entry) -> v1::LogEntry {
 /// # Errors
 /// If a field is missing or out of range.
 pub fn decode_entry(entry: v1::LogEntry) -> Result<Entry, Malformed> {
+    let expires = decode_expiry(entry.expires_at_ms);
     let effect = match entry.effect.ok_or(Malformed("an entry without an effect"))? {
-        log_entry::Effect::Put(value) => Effect::Put(Value::Bytes(value)),
-        log_entry::Effect::Counter(total) => Effect::Put(Value::Counter(total)),
+        log_entry::Effect::Put(value) => Effect::Put(Value::Bytes(value), expires),
+        log_entry::Effect::Counter(total) => Effect::Put(Value::Counter(total), expires),
         log_entry::Effect::Delete(_) => Effect::Delete,
         log_entry::Effect::Nothing(_) => Effect::Nothing,
     };
@@ -83,9 +86,9 @@ pub fn decode_recorded(recorded: v1::RecordedOutcome) -> Result<Recorded, Malfor
     Ok(Recorded { request, seq: number(recorded.seq)?, outcome: outcome_of(recorded.outcome)? })
 }
 
-/// A client's command.
+/// A client's command, as it is sent at this time.
 #[must_use]
-pub fn command(command: &Command) -> v1::Command {
+pub fn command(command: &Command, wall_millis: u64) -> v1::Command {
     let condition = command.condition.as_ref().map(|condition| match condition {
         Condition::Absent => pb_command::Condition::Absent(Chosen {}),
         Condition::Value(value) => pb_command::Condition::Value(value.clone()),
@@ -102,14 +105,15 @@ pub fn command(command: &Command) -> v1::Command {
         condition,
         action: Some(action),
         request: command.request.map(request),
+        ttl_ms: time_left(command.expires, wall_millis),
     }
 }
 
-/// Reads a client's command.
+/// Reads a client's command, as it has come at this time.
 ///
 /// # Errors
 /// If a field is missing or out of range.
-pub fn decode_command(command: v1::Command) -> Result<Command, Malformed> {
+pub fn decode_command(command: v1::Command, wall_millis: u64) -> Result<Command, Malformed> {
     let condition = command.condition.map(|condition| match condition {
         pb_command::Condition::Absent(_) => Condition::Absent,
         pb_command::Condition::Value(value) => Condition::Value(value),
@@ -121,7 +125,8 @@ pub fn decode_command(command: v1::Command) -> Result<Command, Malformed> {
         pb_command::Action::Add(by) => Action::Add(by),
     };
     let request = command.request.map(decode_request).transpose()?;
-    Ok(Command { at: record_key(command.keyspace, command.key)?, condition, action, request })
+    let expires = expiry(command.ttl_ms, wall_millis);
+    Ok(Command { at: record_key(command.keyspace, command.key)?, condition, action, expires, request })
 }
 
 /// What a key maps to.
@@ -131,7 +136,13 @@ pub fn record(at: &RecordKey, record: &Record) -> v1::ChainRecord {
         Value::Bytes(value) => chain_record::Value::Bytes(value.clone()),
         Value::Counter(total) => chain_record::Value::Counter(*total),
     };
-    v1::ChainRecord { keyspace: at.keyspace.0, key: at.key.clone(), revision: record.revision, value: Some(value) }
+    v1::ChainRecord {
+        keyspace: at.keyspace.0,
+        key: at.key.clone(),
+        revision: record.revision,
+        value: Some(value),
+        expires_at_ms: expires_at(record.expires),
+    }
 }
 
 /// Reads what a key maps to.
@@ -143,7 +154,10 @@ pub fn decode_record(record: v1::ChainRecord) -> Result<(RecordKey, Record), Mal
         chain_record::Value::Bytes(value) => Value::Bytes(value),
         chain_record::Value::Counter(total) => Value::Counter(total),
     };
-    Ok((record_key(record.keyspace, record.key)?, Record { revision: record.revision, value }))
+    Ok((
+        record_key(record.keyspace, record.key)?,
+        Record { revision: record.revision, value, expires: decode_expiry(record.expires_at_ms) },
+    ))
 }
 
 /// What came of a command.

@@ -112,7 +112,7 @@ fn reply(call: Option<Call>) -> Reply {
         }
         Some(Call::Read(read)) => {
             let (keyspace, key, value) = (read.keyspace, read.key, Some(Bytes::from_static(&VALUE)));
-            let record = v1::StoredRecord { keyspace, key, version: version(), value, replaced: 0 };
+            let record = v1::StoredRecord { keyspace, key, version: version(), value, replaced: 0, expires_at_ms: 0 };
             Reply::Read(v1::ReadReply { record: Some(record), synced: true })
         }
         // What is not measured.

@@ -90,7 +90,7 @@ impl Operation {
         };
         // Every revision was known before the first attempt: the slot begins empty.
         let name = RequestId { client: number as u128, sequence: 1, floor: 0 };
-        Some(Command { at: self.at(), condition, action, request: (self.attempts > 1).then_some(name) })
+        Some(Command { at: self.at(), condition, action, expires: None, request: (self.attempts > 1).then_some(name) })
     }
 }
 

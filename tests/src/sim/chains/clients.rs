@@ -178,7 +178,7 @@ impl World {
         self.clients.sequence += 1;
         let sequence = self.clients.sequence;
         let request = named.then_some(RequestId { client: client as u128, sequence, floor });
-        let command = action.map(|action| Command { at: at.clone(), condition, action, request });
+        let command = action.map(|action| Command { at: at.clone(), condition, action, expires: None, request });
         let running = Running { at, command, invoked: self.now, token: 0, unsure: false };
         self.clients.running.insert(client, running);
         self.attempt(client);

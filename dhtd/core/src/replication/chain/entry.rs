@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    record::{KeyspaceId, RecordKey},
+    record::{Expiry, KeyspaceId, RecordKey},
     view::Position,
 };
 
@@ -14,6 +14,8 @@ pub struct Record {
     pub revision: u64,
     /// What it wrote.
     pub value: Value,
+    /// When the head is to delete it, if ever. Until that is an entry, too, it counts, whatever a clock shows.
+    pub expires: Option<Expiry>,
 }
 
 /// What can be stored.
@@ -34,6 +36,8 @@ pub struct Command {
     pub condition: Option<Condition>,
     /// What to do.
     pub action: Action,
+    /// When what a put stores expires, if ever. An increment leaves that as it is.
+    pub expires: Option<Expiry>,
     /// Makes retries do it once only.
     pub request: Option<RequestId>,
 }
@@ -89,8 +93,8 @@ pub struct Entry {
 /// What an entry does to its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// The key has this value from now on.
-    Put(Value),
+    /// The key has this value from now on, and it expires then.
+    Put(Value, Option<Expiry>),
     /// The key has no value from now on.
     Delete,
     /// Nothing: the entry only records an outcome.
@@ -169,14 +173,17 @@ impl Command {
         }
         let done = |total| Outcome::Done { revision, total, existed: current.is_some() };
         match (&self.action, current.map(|record| &record.value)) {
-            (Action::Put(value), _) => (Effect::Put(Value::Bytes(value.clone())), done(None)),
+            (Action::Put(value), _) => (Effect::Put(Value::Bytes(value.clone()), self.expires), done(None)),
             (Action::Delete, None) => (Effect::Nothing, Outcome::NothingThere),
             (Action::Delete, Some(_)) => (Effect::Delete, done(None)),
             (Action::Add(_), Some(Value::Bytes(_))) => (Effect::Nothing, Outcome::WrongType),
             (Action::Add(by), counter) => {
                 let before = if let Some(Value::Counter(total)) = counter { *total } else { 0 };
                 match before.checked_add(*by) {
-                    Some(total) => (Effect::Put(Value::Counter(total)), done(Some(total))),
+                    Some(total) => {
+                        let expires = current.and_then(|record| record.expires);
+                        (Effect::Put(Value::Counter(total), expires), done(Some(total)))
+                    }
                     None => (Effect::Nothing, Outcome::Overflow),
                 }
             }
@@ -195,7 +202,7 @@ impl Entry {
     /// About how many bytes it takes, in memory and on its way.
     #[must_use]
     pub fn size(&self) -> usize {
-        let value = if let Effect::Put(Value::Bytes(value)) = &self.effect { value.len() } else { 0 };
+        let value = if let Effect::Put(Value::Bytes(value), _) = &self.effect { value.len() } else { 0 };
         ENTRY_OVERHEAD + self.at.key.len() + value
     }
 
@@ -203,7 +210,9 @@ impl Entry {
     #[must_use]
     pub fn result(&self, before: Option<Record>) -> Option<Record> {
         match &self.effect {
-            Effect::Put(value) => Some(Record { revision: self.position.seq, value: value.clone() }),
+            Effect::Put(value, expires) => {
+                Some(Record { revision: self.position.seq, value: value.clone(), expires: *expires })
+            }
             Effect::Delete => None,
             Effect::Nothing => before,
         }
@@ -219,11 +228,11 @@ mod tests {
 
     fn command(condition: Option<Condition>, action: Action) -> Command {
         let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"k") };
-        Command { at, condition, action, request: None }
+        Command { at, condition, action, expires: None, request: None }
     }
 
     fn held(value: Value) -> Option<Record> {
-        Some(Record { revision: 3, value })
+        Some(Record { revision: 3, value, expires: None })
     }
 
     #[test]
@@ -250,5 +259,16 @@ mod tests {
         assert_eq!(add(-5, held(Value::Counter(2))), total(-3, true));
         assert_eq!(add(1, held(Value::Counter(i64::MAX))), Outcome::Overflow);
         assert_eq!(add(1, held(Value::Bytes(Bytes::new()))), Outcome::WrongType);
+    }
+
+    #[test]
+    fn a_put_says_anew_when_the_key_expires_and_an_increment_does_not() {
+        let (soon, late) = (Some(Expiry(5)), Some(Expiry(9)));
+        let put = Command { expires: late, ..command(None, Action::Put(Bytes::new())) };
+        let held = Record { expires: soon, ..held(Value::Counter(1)).unwrap() };
+        assert!(matches!(put.evaluate(Some(&held), 9).0, Effect::Put(_, expires) if expires == late));
+        let effect = |action| command(None, action).evaluate(Some(&held), 9).0;
+        assert!(matches!(effect(Action::Put(Bytes::new())), Effect::Put(_, None)));
+        assert!(matches!(effect(Action::Add(1)), Effect::Put(Value::Counter(2), expires) if expires == soon));
     }
 }

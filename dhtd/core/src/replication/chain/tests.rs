@@ -40,7 +40,7 @@ fn view() -> View {
 
 fn entry(seq: u64) -> Entry {
     let at = RecordKey { keyspace: KeyspaceId::DEFAULT, key: Bytes::from_static(b"k") };
-    let effect = Effect::Put(Value::Bytes(Bytes::from_static(b"v")));
+    let effect = Effect::Put(Value::Bytes(Bytes::from_static(b"v")), None);
     let outcome = Outcome::Done { revision: seq, total: None, existed: false };
     Entry { position: Position { epoch: view().epoch, seq }, at, effect, request: None, outcome }
 }
@@ -88,7 +88,7 @@ fn the_head_takes_no_more_while_too_many_bytes_are_pending() {
     let config = Config { most_pending_bytes: 2 * entry(1).size() + 1, ..Config::default() };
     let mut head = configured(config, member(1, 1), false, Some(StoredLog::default()));
     head.start(Duration::ZERO);
-    let command = |action: Action| Command { at: entry(1).at, condition: None, action, request: None };
+    let command = |action: Action| Command { at: entry(1).at, condition: None, action, expires: None, request: None };
     let write = |head: &mut State, token: Token| {
         let command = command(Action::Put(Bytes::from_static(b"v")));
         let outputs = head.handle(Duration::ZERO, Input::Write(token, SLOT, view().epoch, command), &NoTable);

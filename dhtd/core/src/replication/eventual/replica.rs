@@ -124,7 +124,7 @@ impl Replica {
         digests: &impl Digests,
     ) -> Option<Timestamp> {
         let digest = digests.digest(slot);
-        if digest.records == digest.values {
+        if digest.records == digest.values && digest.expiring == 0 {
             return None;
         }
         let unchecked = (!rules.holders_confirm_deletions && self.synced).then_some(now);

@@ -52,8 +52,8 @@ impl Digests for Held {
     }
 }
 
-const NOTHING: Held = Held(SlotDigest { sum: 0, records: 0, values: 0, parts: [0; PARTS] });
-const SOMETHING: Held = Held(SlotDigest { sum: 42, records: 1, values: 1, parts: [42; PARTS] });
+const NOTHING: Held = Held(SlotDigest { sum: 0, records: 0, values: 0, expiring: 0, parts: [0; PARTS] });
+const SOMETHING: Held = Held(SlotDigest { sum: 42, records: 1, values: 1, expiring: 0, parts: [42; PARTS] });
 
 /// A peer that has just come into the group.
 fn newcomer(me: u8, group: &[u8]) -> State {

@@ -79,6 +79,7 @@ fn an_entry(seq: u64) -> v1::LogEntry {
         effect: Some(v1::log_entry::Effect::Counter(3)),
         request: a_request(),
         outcome: an_outcome(),
+        expires_at_ms: 0,
     }
 }
 
@@ -165,16 +166,16 @@ fn outcomes_of_nothing() {
 #[test]
 fn commands_and_records_with_holes_in_them() {
     let action = Some(v1::command::Action::Add(1));
-    let command = v1::Command { keyspace: 1, key: id(5), condition: None, action, request: a_request() };
+    let command = v1::Command { keyspace: 1, key: id(5), action, request: a_request(), ..v1::Command::default() };
     let rows: [Row<v1::Command>; 4] = [
         ("a key is empty or too long", |command| command.key.clear()),
         ("a key is empty or too long", |command| command.key = vec![0; MAX_KEY_BYTES + 1].into()),
         ("a command that asks for nothing", |command| command.action = None),
         ("a client id has 16 bytes", |command| command.request.as_mut().unwrap().client_id.truncate(15)),
     ];
-    expect_refused(&command, decode_command, &rows);
+    expect_refused(&command, |it| decode_command(it, 0), &rows);
     let value = Some(v1::chain_record::Value::Counter(1));
-    let record = v1::ChainRecord { keyspace: 1, key: id(5), revision: 1, value };
+    let record = v1::ChainRecord { keyspace: 1, key: id(5), revision: 1, value, expires_at_ms: 0 };
     let rows: [Row<v1::ChainRecord>; 3] = [
         ("a key is empty or too long", |record| record.key.clear()),
         ("a key is empty or too long", |record| record.key = vec![0; MAX_KEY_BYTES + 1].into()),

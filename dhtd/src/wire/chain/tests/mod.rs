@@ -72,7 +72,7 @@ fn what_is_stored_reads_back() {
 
 #[test]
 fn commands_and_what_comes_of_them_read_back() {
-    read_back(Random::commands, command, decode_command);
+    read_back(Random::commands, |it| command(it, 0), |it| decode_command(it, 0));
     read_back(Random::outcomes, |of| outcome(*of), decode_outcome);
     read_back(Random::refusals, |of| refusal(*of), decode_refusal);
 }
@@ -80,12 +80,12 @@ fn commands_and_what_comes_of_them_read_back() {
 #[test]
 fn keys_and_values_are_not_copied() {
     let mut original = Random::new(1).entry();
-    original.effect = Effect::Put(Value::Bytes(Bytes::from(vec![7; 100])));
-    let Effect::Put(Value::Bytes(value)) = &original.effect else { unreachable!("it was set above") };
+    original.effect = Effect::Put(Value::Bytes(Bytes::from(vec![7; 100])), None);
+    let Effect::Put(Value::Bytes(value), _) = &original.effect else { unreachable!("it was set above") };
     let (key_at, value_at) = (original.at.key.as_ptr(), value.as_ptr());
     let decoded = decode_entry(entry(&original)).expect("it was encoded here");
     assert_eq!(decoded.at.key.as_ptr(), key_at);
-    assert!(matches!(decoded.effect, Effect::Put(Value::Bytes(value)) if value.as_ptr() == value_at));
+    assert!(matches!(decoded.effect, Effect::Put(Value::Bytes(value), _) if value.as_ptr() == value_at));
 }
 
 /// Whatever arrives, decoding it does no harm; and what is taken for a message is one.

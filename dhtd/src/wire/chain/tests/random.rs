@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dht_core::{
-    record::{KeyspaceId, RecordKey},
+    record::{Expiry, KeyspaceId, RecordKey},
     replication::{
         chain::{
             Action, Body, Command, Condition, Effect, Entry, Extent, KeyReport, Message, Outcome, Record, Recorded,
@@ -212,6 +212,7 @@ impl Random {
                 at: self.key(),
                 condition: condition.clone(),
                 action,
+                expires: self.expiry(),
                 request: self.perhaps(Self::request),
             };
             commands.extend(actions.into_iter().map(command));
@@ -245,10 +246,14 @@ impl Random {
         }
     }
 
+    fn expiry(&mut self) -> Option<Expiry> {
+        self.perhaps(|random| Expiry(random.number().max(1)))
+    }
+
     fn effects(&mut self) -> Vec<Effect> {
         one_of_each! { Effect:
-            Effect::Put(Value::Bytes(_)) => Effect::Put(Value::Bytes(self.value())),
-            Effect::Put(Value::Counter(_)) => Effect::Put(Value::Counter(self.0.random())),
+            Effect::Put(Value::Bytes(_), _) => Effect::Put(Value::Bytes(self.value()), self.expiry()),
+            Effect::Put(Value::Counter(_), _) => Effect::Put(Value::Counter(self.0.random()), self.expiry()),
             Effect::Delete => Effect::Delete,
             Effect::Nothing => Effect::Nothing,
         }
@@ -277,7 +282,10 @@ impl Random {
             Value::Bytes(_) => Value::Bytes(self.value()),
             Value::Counter(_) => Value::Counter(self.0.random()),
         };
-        values.into_iter().map(|value| (self.key(), Record { revision: self.any(), value })).collect()
+        values
+            .into_iter()
+            .map(|value| (self.key(), Record { revision: self.any(), value, expires: self.expiry() }))
+            .collect()
     }
 
     pub(super) fn refusals(&mut self) -> Vec<Refusal> {

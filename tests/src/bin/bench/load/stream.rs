@@ -104,7 +104,7 @@ impl Driver<'_> {
             let call = match self.load.operation {
                 Operation::Put { min_durable } => {
                     let value = Some(self.draw.value());
-                    Call::Write(v1::WriteCall { keyspace: KEYSPACE, key, value, min_durable })
+                    Call::Write(v1::WriteCall { keyspace: KEYSPACE, key, value, min_durable, ttl_ms: 0 })
                 }
                 Operation::Get => Call::Read(v1::ReadCall { keyspace: KEYSPACE, key }),
             };
