@@ -194,7 +194,7 @@ pub(crate) struct Verify {}
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     match parse_time(text)? {
-        time if time > Duration::from_hours(24) => Err("it must be between 1ms and 24h".into()),
+        time if time > Duration::from_secs(86_400) => Err("it must be between 1ms and 24h".into()),
         time => Ok(time),
     }
 }
