@@ -112,6 +112,23 @@ async fn a_peer_that_departs_hands_everything_over_and_ends() {
     read_all(&client, &keys).await;
 }
 
+/// All that it knew have gone while it was down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_comes_back_after_all_that_it_knew_finds_the_ring_by_a_seed() {
+    let nodes = ["--nodes", "4"];
+    let mut ring = Ring::start(2, EVENTUAL, &nodes).await;
+    ring.peers[1].kill();
+    let seed = ring.join().address.clone();
+    ring.ideal(2).await;
+    let mut progress = ring.peers[0].client().depart().await.expect("there is another one");
+    while progress.next().await.expect("it reports until it is done").is_some() {}
+    assert!(ring.peers[0].wait());
+    let dir = ring.peers[1].dir().to_path_buf();
+    ring.peers.drain(..2);
+    ring.add_in(dir, &[&["--join", &seed], &nodes[..]].concat());
+    ring.ideal(2).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn real_documents_come_out_byte_for_byte_as_they_went_in() {
     let ring = Ring::start(5, EVENTUAL, &["--nodes", "4"]).await;

@@ -49,7 +49,14 @@ impl Begin {
             if let Some(what) = said.differs_from(&ring) {
                 return Err(ServerError::FoundedOtherwise { dir: name(), what });
             }
-            return Ok(saved.map_or(Self::Found(ring), Self::Resume));
+            return Ok(saved.map_or(Self::Found(ring), |mut saved| {
+                // Those that it knew may all be gone by now.
+                if let Start::Join(seeds) = &config.start {
+                    saved.seeds.retain(|seed| !seeds.contains(seed));
+                    saved.seeds.extend(seeds.iter().cloned());
+                }
+                Self::Resume(saved)
+            }));
         }
         let roster = Membership::roster(dir)?;
         let expect = |terms: Terms, seeds: &[Arc<str>], roster| {

@@ -102,13 +102,14 @@ impl World {
         self.tell_replicas(host);
     }
 
-    /// Whether the process is down and one of those that it knew is up. If none is, it becomes an island that nobody
-    /// can find.
+    /// Whether the process is down and one of those that it knew is up, and not about to go. If none is, it becomes an island
+    /// that nobody can find.
     #[must_use]
     pub fn finds_back(&self, host: usize) -> bool {
         let down = self.hosts[host].state.is_none();
         let known = self.hosts[host].saved.iter().flat_map(|saved| &saved.peers);
-        down && known.into_iter().any(|peer| self.hosts[self.host_of(peer.id)].state.is_some())
+        let stays = |host: &Host| host.state.as_ref().is_some_and(|state| !state.me().leaving);
+        down && known.into_iter().any(|peer| stays(&self.hosts[self.host_of(peer.id)]))
     }
 
     /// From now on only hosts of the same part hear each other. Hosts beyond the list are in part 0.

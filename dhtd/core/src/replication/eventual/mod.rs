@@ -25,7 +25,8 @@
 //! slot's *horizon* to a grace before that moment: what they all had then is nowhere in an older version. Replicas forget
 //! deletions from before the horizon, and take none of them in any more; whoever hears of a later horizon takes it over.
 //! A holder that is down keeps the slot's deletions alive until it comes back. One that has departed holds nothing;
-//! whoever has missed its goodbye hears of it in an answer.
+//! whoever has missed its goodbye hears of it in an answer. Answers tell of earlier departures, too, so that they are known as
+//! long as anybody is left.
 //!
 //! Between two members that differ, both push all they have of the sub-ranges that differ.
 
@@ -70,6 +71,8 @@ pub struct State {
     slots: BTreeMap<Slot, Replica>,
     /// Peers that have left for good: they hold nothing.
     departed: BTreeSet<PeerId>,
+    /// The last one of these that others were told of unasked.
+    last_departed: Option<PeerId>,
     /// Slots to be sent, to whom, and what was held there when the two were compared.
     queue: VecDeque<(Slot, PeerId, SlotDigest)>,
     running: BTreeSet<(Slot, PeerId)>,
@@ -94,6 +97,7 @@ impl State {
             expected_peers,
             slots,
             departed: memory.departed,
+            last_departed: None,
             queue: VecDeque::new(),
             running: BTreeSet::new(),
             outputs: Vec::new(),
