@@ -199,13 +199,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A time to live.
-pub(super) fn parse_ttl(text: &str) -> Result<Duration, String> {
-    parse_time(text)
-}
-
 /// From a millisecond to a hundred years.
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 0.001,

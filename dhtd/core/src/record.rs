@@ -75,6 +75,23 @@ pub enum Content {
     Tombstone,
 }
 
+impl Content {
+    /// The value, unless it is a tombstone; also one that has expired.
+    #[must_use]
+    pub fn value(&self) -> Option<&Bytes> {
+        match self {
+            Self::Value(value) | Self::Expiring(value, _) => Some(value),
+            Self::Tombstone => None,
+        }
+    }
+
+    /// When the value expires, if it does.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        if let Self::Expiring(_, expiry) = self { Some(*expiry) } else { None }
+    }
+}
+
 /// Bytes from disk that are no record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("{0} bytes are no record that this build can read")]
@@ -84,16 +101,13 @@ impl Record {
     /// The value, unless it is a tombstone; also one that has expired.
     #[must_use]
     pub fn value(&self) -> Option<&Bytes> {
-        match &self.content {
-            Content::Value(value) | Content::Expiring(value, _) => Some(value),
-            Content::Tombstone => None,
-        }
+        self.content.value()
     }
 
     /// When the value expires, if it does.
     #[must_use]
     pub fn expiry(&self) -> Option<Expiry> {
-        if let Content::Expiring(_, expiry) = self.content { Some(expiry) } else { None }
+        self.content.expiry()
     }
 
     /// The value that the key has at this time.
@@ -142,7 +156,7 @@ impl Record {
             Content::Expiring(value, expiry) => (KIND_EXPIRING, Some(*expiry), value),
             Content::Tombstone => (KIND_TOMBSTONE, None, &[]),
         };
-        let mut bytes = BytesMut::with_capacity(HEADER + EXPIRY + payload.len());
+        let mut bytes = BytesMut::with_capacity(HEADER + EXPIRY_BYTES + payload.len());
         bytes.put_u8(kind);
         bytes.put_u64(self.version.time.to_bits());
         bytes.put_slice(self.version.peer.as_bytes());
@@ -168,7 +182,7 @@ impl Record {
             KIND_VALUE => Content::Value(bytes.slice(HEADER..)),
             KIND_EXPIRING => {
                 let millis = bytes[HEADER..].first_chunk().ok_or(bad)?;
-                Content::Expiring(bytes.slice(HEADER + EXPIRY..), Expiry(u64::from_be_bytes(*millis)))
+                Content::Expiring(bytes.slice(HEADER + EXPIRY_BYTES..), Expiry(u64::from_be_bytes(*millis)))
             }
             KIND_TOMBSTONE if bytes.len() == HEADER => Content::Tombstone,
             _ => return Err(bad),
@@ -248,7 +262,7 @@ pub const STORAGE_PREFIX: usize = 5;
 const HEADER: usize = 1 + 8 + 16 + 8;
 
 /// What is before the payload of a value that expires.
-const EXPIRY: usize = 8;
+const EXPIRY_BYTES: usize = 8;
 const KIND_VALUE: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
 const KIND_EXPIRING: u8 = 3;

@@ -296,11 +296,7 @@ fn own_record(at: RecordKey, written: Written, me: &Bytes) -> v1::StoredRecord {
 }
 
 fn size_of(intent: &Intent) -> usize {
-    let value = match &intent.change {
-        Content::Value(value) | Content::Expiring(value, _) => value.len(),
-        Content::Tombstone => 0,
-    };
-    intent.at.key.len() + value + RECORD_BYTES
+    intent.at.key.len() + intent.change.value().map_or(0, Bytes::len) + RECORD_BYTES
 }
 
 /// Hand-overs that may wait for a shard before callers have to.

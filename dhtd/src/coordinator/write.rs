@@ -185,12 +185,7 @@ pub(super) fn executed(outcome: Outcome, durable: u32) -> Result<Executed, Opera
 
 /// The call that has another replica carry a write out, as it is sent at this time.
 pub(super) fn write_call(at: &RecordKey, content: &Content, min_durable: u32, wall_millis: u64) -> Call {
-    let (value, expiry) = match content {
-        Content::Value(value) => (Some(value.clone()), None),
-        Content::Expiring(value, expiry) => (Some(value.clone()), Some(*expiry)),
-        Content::Tombstone => (None, None),
-    };
-    let ttl_ms = wire::time_left(expiry, wall_millis);
+    let (value, ttl_ms) = (content.value().cloned(), wire::time_left(content.expiry(), wall_millis));
     Call::Write(v1::WriteCall { keyspace: at.keyspace.0, key: at.key.clone(), value, min_durable, ttl_ms })
 }
 

@@ -8,13 +8,12 @@ use dhtd_proto::v1::{self, peer_call::Call, peer_reply::Reply};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::yield_now,
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Channels, by_address::ByAddress};
+use super::{Channels, by_address::ByAddress, gather};
 use crate::wire;
 
 /// Which stream to a peer is used, so that bulk does not hold up what a client waits for.
@@ -162,11 +161,7 @@ impl Operator {
                     if count == 0 {
                         return;
                     }
-                    // Whoever is ready to call as well shares the message.
-                    yield_now().await;
-                    while batch.len() < BATCH && let Ok(pending) = self.waiting.try_recv() {
-                        batch.push(pending);
-                    }
+                    gather(&mut self.waiting, batch, BATCH).await;
                 }
             }
         }

@@ -14,14 +14,13 @@ use dhtd_proto::{PROTOCOL_VERSION, v1};
 use prost::Message as _;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::yield_now,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{Channels, by_address::ByAddress};
+use super::{Channels, by_address::ByAddress, gather};
 use crate::{
     clock::unix_millis,
     wire::{self, PeerBody},
@@ -157,13 +156,7 @@ impl Postman {
 
     /// Until something has to leave at once, or has waited for long enough.
     async fn wait_for_company(&mut self, letters: &mut Vec<Letter>) {
-        // Whoever is about to write to this address as well shares the message.
-        yield_now().await;
-        while letters.len() < BATCH
-            && let Ok(letter) = self.letters.try_recv()
-        {
-            letters.push(letter);
-        }
+        gather(&mut self.letters, letters, BATCH).await;
         let until = Instant::now() + COMPANY;
         let mut looked_at = 0;
         while letters.len() < BATCH && letters[looked_at..].iter().all(|letter| letter.urgency == Urgency::Soon) {

@@ -9,7 +9,9 @@ mod by_address;
 mod calls;
 mod channels;
 mod exchange;
+mod gather;
 
 pub use calls::{Answer, CallError, Calls, Lane};
 pub use channels::Channels;
 pub use exchange::{Exchange, Trouble, Urgency};
+pub use gather::gather;

@@ -16,7 +16,7 @@ pub(crate) struct Within {
 #[derive(Args, Debug)]
 pub(crate) struct Lifetime {
     /// The key has no value any more after this time: 30s, 2h, 7d
-    #[arg(long, value_name = "TIME", value_parser = super::parse_ttl)]
+    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     pub(crate) ttl: Option<Duration>,
 }
 

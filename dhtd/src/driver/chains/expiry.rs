@@ -39,14 +39,12 @@ impl Worker {
 }
 
 impl Store {
-    /// Looks up what is noted on the disk, for the slots that `mine` names.
-    pub(super) fn find_expiries(&mut self, mine: impl Fn(Slot) -> bool) -> Result<(), EngineError> {
-        let engine = self.engine.clone();
-        for entry in engine.scan(Table::Meta, EXPIRY, None) {
-            let (key, _) = entry?;
-            let (slot, expiry, _) = noted_expiry(&key).ok_or_else(|| damaged(Malformed("a key of another kind")))?;
-            if mine(slot) {
-                self.held.entry(slot).or_default().expires(expiry);
+    /// Looks up what is noted on the disk of the slots that are held: the first of each.
+    pub(super) fn find_expiries(&mut self) -> Result<(), EngineError> {
+        for (slot, held) in &mut self.held {
+            if let Some(first) = self.engine.scan(Table::Meta, &key(EXPIRY, *slot, None), None).next() {
+                let noted = noted_expiry(&first?.0).ok_or_else(|| damaged(Malformed("a key of another kind")))?;
+                held.first_expiry = Some(noted.1);
             }
         }
         Ok(())
@@ -64,8 +62,8 @@ impl Store {
         self.put();
         let (engine, mut first, mut expired) = (self.engine.clone(), None, Vec::new());
         for entry in engine.scan(Table::Meta, &key(EXPIRY, slot, None), None) {
-            let Some((note, _)) = self.note(entry) else { break };
-            let Some((_, expiry, at)) = noted_expiry(&note) else { continue };
+            let Some((key, _)) = self.note(entry) else { break };
+            let Some((_, expiry, at)) = noted_expiry(&key) else { continue };
             let record = self.record(slot, &at).flatten().filter(|record| record.expires == Some(expiry));
             if record.is_some() || !expiry.is_past(wall_millis) {
                 first = first.or(Some(expiry));
@@ -73,7 +71,7 @@ impl Store {
             match record {
                 _ if !expiry.is_past(wall_millis) || expired.len() == AT_ONCE => break,
                 Some(record) => expired.push((at, record.revision)),
-                None => self.batch.delete(Table::Meta, note),
+                None => self.batch.delete(Table::Meta, key),
             }
         }
         if let Some(held) = self.held.get_mut(&slot) {

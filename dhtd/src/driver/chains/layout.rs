@@ -33,7 +33,7 @@ pub(super) fn encode_record(record: &Record) -> Bytes {
             &counter
         }
     };
-    let mut bytes = BytesMut::with_capacity(HEADER + EXPIRES_BYTES + payload.len());
+    let mut bytes = BytesMut::with_capacity(HEADER + EXPIRY_BYTES + payload.len());
     bytes.put_u8(kind | record.expires.map_or(0, |_| EXPIRES));
     bytes.put_u64(record.revision);
     record.expires.into_iter().for_each(|Expiry(millis)| bytes.put_u64(millis));
@@ -116,6 +116,6 @@ const KIND_COUNTER: u8 = 2;
 
 /// Added to the kind of a record that expires.
 const EXPIRES: u8 = 0x80;
-const EXPIRES_BYTES: usize = 8;
+const EXPIRY_BYTES: usize = 8;
 
 const HEADER: usize = 9;

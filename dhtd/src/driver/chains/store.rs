@@ -100,7 +100,7 @@ impl Store {
             store.held.entry(slot).or_default().outcomes.insert(seq);
             found.entry(slot).or_default().recorded.push(recorded);
         }
-        store.find_expiries(&mine)?;
+        store.find_expiries()?;
         let mut stored = Vec::new();
         for (slot, _, value) in store.entries(VIEW, &mine)? {
             let acceptor = wire::decode_acceptor(read(value)?).map_err(damaged)?;
@@ -243,8 +243,7 @@ impl Store {
                 None => self.batch.delete(Table::Records, at.clone()),
             }
             if let Some(expiry) = record.as_ref().and_then(|record| record.expires) {
-                self.batch.put(Table::Meta, expiry_key(slot, expiry, &entry.at), Bytes::new());
-                held.expires(expiry);
+                held.expires(slot, expiry, &entry.at, &mut self.batch);
             }
             self.records.insert(at, record);
         }
@@ -301,8 +300,7 @@ impl Store {
             bytes += value.len();
             self.batch.put(Table::Records, storage_key(Mode::Chain, slot, &at), value);
             if let Some(expiry) = record.expires {
-                self.batch.put(Table::Meta, expiry_key(slot, expiry, &at), Bytes::new());
-                self.held.entry(slot).or_default().expires(expiry);
+                self.held.entry(slot).or_default().expires(slot, expiry, &at, &mut self.batch);
             }
             if bytes >= LOAD_BYTES {
                 bytes = 0;
@@ -369,7 +367,8 @@ impl Held {
     }
 
     /// A record expires.
-    pub(super) fn expires(&mut self, expiry: Expiry) {
+    fn expires(&mut self, slot: Slot, expiry: Expiry, at: &RecordKey, batch: &mut Batch) {
+        batch.put(Table::Meta, expiry_key(slot, expiry, at), Bytes::new());
         self.first_expiry = Some(self.first_expiry.map_or(expiry, |first| first.min(expiry)));
     }
 }

@@ -15,7 +15,6 @@ use dht_core::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    task::yield_now,
     time::sleep,
 };
 
@@ -33,7 +32,7 @@ use super::{
 use crate::{
     clock,
     driver::{Handle, KeyRange, Shared, shards::Shards},
-    transport::Urgency,
+    transport::{Urgency, gather},
     wire::PeerBody,
 };
 
@@ -127,13 +126,7 @@ impl Worker {
                 () = self.synced.changed() => {}
                 () = sleep(self.timers.next_in(clock::now())) => {}
             }
-            // Whatever has arrived at this peer by now shares the batch, and the messages that come of it.
-            yield_now().await;
-            while waiting.len() < GROUP
-                && let Ok(job) = queue.try_recv()
-            {
-                waiting.push(job);
-            }
+            gather(&mut queue, &mut waiting, GROUP).await;
             self.synced.news().into_iter().flatten().for_each(|input| self.handle(input));
             self.look_at_routes();
             for job in waiting.drain(..) {
